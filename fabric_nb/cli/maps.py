@@ -19,6 +19,7 @@ from fabric_nb.cli.output import jsonable, print_error, print_json
 from fabric_nb.errors import FabricError, InvalidArgument, MalformedMessage, one_line
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.core.values import error_text, shown
+from fabric_nb.fabric.rpc.cancellation import cancellation_of_rows, wait_for_outcomes
 from fabric_nb.fabric.rpc.map_calls import MapOptions
 from fabric_nb.fabric.rpc.map_progress import ProgressMeter
 from fabric_nb.fabric.rpc.map_rows import RowSource
@@ -58,8 +59,10 @@ async def map_lines(fabric: AmqBrokerConnector, options: argparse.Namespace) -> 
             async for row in rows:
                 results.add(row)
     except asyncio.CancelledError:
+        await wait_for_outcomes(meter.cancelled)
         bar.clear()
-        print_error(f"interrupted: {meter.progress.summary}; the calls under way were cancelled.")
+        cancelled = cancellation_of_rows(meter.cancelled)
+        print_error(f"interrupted: {meter.progress.summary}. {cancelled}".rstrip())
         raise
     finally:
         drawing.cancel()

@@ -36,7 +36,6 @@ from fabric_nb.fabric.rpc.instance_statistics import graph_frame, statistics_fra
 from fabric_nb.fabric.rpc.instances import ping_frame
 from fabric_nb.fabric.rpc.map_calls import DEFAULT_IN_FLIGHT, MapOptions, OnError
 from fabric_nb.fabric.rpc.map_rows import row_source
-from fabric_nb.fabric.rpc.map_streams import stream_map
 from fabric_nb.fabric.rpc.mapping import MapHandle
 from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.proxy import ServiceProxy
@@ -520,7 +519,7 @@ class AmqBrokerConnector:
             retries=retries,
             on_error=on_error,
         )
-        return stream_map(self.member.rpc, pattern, method, row_source(rows, kwargs), options)
+        return self.member.maps.stream(pattern, method, row_source(rows, kwargs), options)
 
     def map_service(
         self,

@@ -20,6 +20,7 @@ from fabric_nb.fabric.rpc.current_call import caller
 from fabric_nb.fabric.rpc.map_calls import MapOptions
 from fabric_nb.fabric.rpc.map_rows import row_source
 from fabric_nb.fabric.rpc.mapping import MapHandle
+from fabric_nb.fabric.rpc.watched_map import WatchedMap
 from fabric_nb.fabric.wire.codec import encode
 from fabric_nb.fabric.wire.names import ServicePattern
 from fabric_nb.libraries import is_frame
@@ -142,7 +143,7 @@ class CellMaps:
         self._last: MapHandle | None = None
         """The newest map, kept for `fabric.last_map`."""
         self._interrupted: _Interrupted | None = None
-        self._shown: WeakSet[MapHandle] = WeakSet()
+        self._shown: WeakSet[WatchedMap] = WeakSet()
         self._showing: set[asyncio.Task[None]] = set()
         self._lines: list[TerminalLine] = []
 
@@ -152,34 +153,20 @@ class CellMaps:
 
     # -- maps by magic
 
-    async def start(
-        self,
-        pattern: ServicePattern,
-        method: str,
-        rows: Any,
-        kwargs: Mapping[str, Any],
-        options: MapOptions,
-    ) -> MapHandle:
-        """Start a map; arguments are those of `MapRequest`."""
-        return MapRequest(self._member(), pattern, method, rows, kwargs, options).start()
+    async def start(self, request: MapRequest) -> MapHandle:
+        """Start a map."""
+        return request.start()
 
-    async def run(
-        self,
-        pattern: ServicePattern,
-        method: str,
-        rows: Any,
-        kwargs: Mapping[str, Any],
-        options: MapOptions,
-    ) -> pd.DataFrame:
-        """Run a map to its end and return its results; arguments are those of `MapRequest`.
+    async def run(self, request: MapRequest) -> pd.DataFrame:
+        """Run a map to its end and return its results.
 
         If the cell was interrupted in the same map before, that is continued.
         """
-        request = MapRequest(self._member(), pattern, method, rows, kwargs, options)
         handle = self._continue(request) or request.start()
         try:
             return await handle
         except asyncio.CancelledError:
+            await handle.stopped()
             raise asyncio.CancelledError(self._interrupt(request, handle)) from None
 
     def _continue(self, request: MapRequest) -> MapHandle | None:
@@ -202,7 +189,7 @@ class CellMaps:
         progress = handle.progress
         sentence = f"The map of {handle.label} was interrupted: {progress.summary};"
         if progress.missing == 0:
-            return f"{sentence} fabric.last_map has the results."
+            return f"{sentence} fabric.last_map has the results. {handle.cancellation}".rstrip()
         identity = request.identity()
         if identity is not None:
             run = CellRun.identified(self._shell)
@@ -212,8 +199,8 @@ class CellMaps:
             how = "run this cell again, unchanged,"
         return (
             f"{sentence} {how} to continue with the missing rows. fabric.last_map has the results"
-            " so far."
-        )
+            f" so far. {handle.cancellation}"
+        ).rstrip()
 
     # -- bars
 
@@ -237,8 +224,9 @@ class CellMaps:
         if interrupted and interrupted.run.is_replaced_by(CellRun.identified(self._shell)):
             self._interrupted = None
 
-    def _started(self, member: FabricMember, handle: MapHandle) -> None:
-        self._last = handle
+    def _started(self, member: FabricMember, handle: WatchedMap) -> None:
+        if isinstance(handle, MapHandle):
+            self._last = handle
         in_cell = asyncio.get_running_loop() is notebook_loop() and caller() is None
         after = self._bar_after()
         if in_cell and after >= 0:
@@ -246,7 +234,7 @@ class CellMaps:
             self._showing.add(task)
             task.add_done_callback(self._showing.discard)
 
-    async def _show_later(self, handle: MapHandle, member: FabricMember, after: float) -> None:
+    async def _show_later(self, handle: WatchedMap, member: FabricMember, after: float) -> None:
         done = await handle.ended(after)
         if done and not handle.progress.failed:
             return
@@ -255,11 +243,11 @@ class CellMaps:
         elif handle not in self._shown:
             self._show(handle, member)
 
-    def _show(self, handle: MapHandle, member: FabricMember | None) -> None:
+    def _show(self, handle: WatchedMap, member: FabricMember | None) -> None:
         self._shown.add(handle)
         self._screen.show(MapView(handle, member))
 
-    async def _draw(self, handle: MapHandle) -> None:
+    async def _draw(self, handle: WatchedMap) -> None:
         """Draw the progress of a map on a line of the terminal, until the map or the cell ends."""
         line = TerminalLine(sys.stderr)
         self._lines.append(line)

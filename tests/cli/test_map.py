@@ -222,7 +222,7 @@ async def test_interrupt(rabbitmq_uri: str, pricing: Pricing) -> None:
     lines_done = [each["line"] for each in results(b"".join([*printed, out]).decode())]
     assert lines_done == [1, 2, 4, 5]
     assert err.decode() == (
-        "fabric-nb: interrupted: 4 rows are done; the calls under way were cancelled.\n"
+        "fabric-nb: interrupted: 4 rows are done. The 2 rows under way were stopped.\n"
     )
     assert process.returncode == 130
 

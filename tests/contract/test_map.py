@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from contextlib import aclosing
 
 import aio_pika
@@ -19,6 +20,7 @@ from fabric_nb.errors import (
     InvalidTimeout,
     MapStopped,
     NotConnected,
+    NotInNotebook,
     NotSerializable,
     RemoteError,
     UnknownService,
@@ -540,6 +542,59 @@ async def test_cancel_of_other_maps(fabric, pricing):
     await handle.resume()
     assert (handle.progress.done, handle.progress.failed) == (10, 4)
     assert (await handle.retry_failed()).result.tolist() == list(range(10))
+
+
+async def test_stop(members, fabric, pricing):
+    """`stop` returns whether the functions of the rows under way were stopped, or one runs on."""
+    handle = fabric.map("shop.pricing.wait", n=[1, 3, 5])
+    await until(lambda: pricing.running == 3)
+    assert await handle.stop(60) is True
+    assert handle.cancellation == "The 3 rows under way were stopped."
+    gate, began = threading.Event(), []
+
+    def block(n):
+        began.append(n)
+        gate.wait(60)
+
+    threaded = await members.join("threaded")
+    await threaded.serve({"block": block}, threads=True, prefetch=2)
+    handle = fabric.map("app.threaded.block", n=[1, 2])
+    await until(lambda: len(began) == 2)
+    assert await handle.stop(60) is False
+    assert handle.cancellation == "Of the 2 rows under way, 2 run on in threads."
+    gate.set()
+
+
+async def test_stop_while_rows_wait(fabric, server, pricing):
+    """Rows that wait in their queue are not run, and their outcome is not known."""
+    await server.servers[0].close()
+    await server.serve(pricing, id="pricing", prefetch=1)
+    handle = fabric.map("shop.pricing.wait", n=[1] * 5, in_flight=5)
+    await until(lambda: fabric.member.rpc.pending == 5 and pricing.running == 1)
+    assert await handle.stop(1) is None
+    assert handle.cancellation == (
+        "Of the 5 rows under way, 1 was stopped and 4 will not begin, unless they had begun"
+        " already."
+    )
+    assert await fabric.call("shop.pricing.wait", n=2) == 2
+    assert pricing.received == [1, 2]
+    handle.resume()
+    await until(lambda: handle.done())
+    assert await handle.stopped() is True
+    assert handle.cancellation == ""
+
+
+async def test_result_in_a_program(fabric, pricing):
+    """`result` returns the results of a map that has ended; only a notebook can wait for them."""
+    handle = fabric.map("shop.pricing.quote", ORDERS)
+    with pytest.raises(NotInNotebook, match="write `await handle`"):
+        handle.result()
+    results = await handle
+    pd.testing.assert_frame_equal(handle.result(), results)
+    unknown = fabric.map("shop.pricing.quoet", ORDERS)
+    assert await unknown.ended(60)
+    with pytest.raises(MapStopped):
+        unknown.result()
 
 
 async def test_the_task_that_awaits_is_cancelled(fabric, pricing):

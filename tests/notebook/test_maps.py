@@ -224,19 +224,25 @@ async def test_a_handle(notebook: Notebook, pricing: Pricing) -> None:
     waiting = notebook.execute_no_wait("results = %fabric_result h\nresults.result.tolist()")
     pricing.gate.set()
     assert (await waiting.wait()).text == "[0, 1, 4, 9]"
+    assert await notebook.value("h.result().equals(await h)") == "True"
 
 
-async def test_an_interrupted_wait_for_a_handle(notebook: Notebook, pricing: Pricing) -> None:
-    """An interrupt of `%fabric_result` ends the wait, and the map continues."""
+@pytest.mark.parametrize("line", ["%fabric_result h", "h.result()"])
+async def test_an_interrupted_wait_for_a_handle(
+    notebook: Notebook, pricing: Pricing, line: str
+) -> None:
+    """An interrupted wait for the result of a handle ends, and the map continues."""
     await notebook.run("h = %fabric_map -a pricing.square [{'n': n} for n in range(4)] first=2")
-    waiting = notebook.execute_no_wait("print('waits')\nx = %fabric_result h")
+    waiting = notebook.execute_no_wait(f"print('waits')\nx = {line}")
     await waiting.until(lambda cell: "waits" in cell.stdout)
     await pricing.called(4)
     await notebook.interrupt()
     await waiting.wait()
     assert await notebook.value("h.state") == "'running'"
+    late = await notebook.execute("h.result(timeout=0.01)")
+    assert "has not ended within 0.01 s; it continues" in error_text(late, "CallTimeout")
     pricing.gate.set()
-    assert await notebook.value("(await h).result.tolist()") == "[0, 1, 4, 9]"
+    assert await notebook.value("h.result().result.tolist()") == "[0, 1, 4, 9]"
 
 
 async def test_completion(notebook: Notebook, pricing: Pricing) -> None:
@@ -272,7 +278,7 @@ async def test_a_cell_continues_its_interrupted_map(notebook: Notebook, pricing:
     assert shown_error(cell, "KeyboardInterrupt").startswith(
         "KeyboardInterrupt: The map of my_project.pricing.square was interrupted: 3 of 10 rows are"
         " done, and 7 are missing; run this cell again, unchanged, to continue with the missing"
-        " rows. fabric.last_map has the results so far."
+        " rows. fabric.last_map has the results so far. The 4 rows under way were stopped."
     )
     kept = await notebook.value("fabric.last_map.results.result.tolist(), fabric.last_map.state")
     assert kept == "([0, 1, 4], 'cancelled')"
@@ -368,6 +374,24 @@ async def test_rows_under_way_that_are_not_idempotent(notebook: Notebook, pricin
     )
 
 
+STREAM = (
+    "import asyncio\nsums = []\n"
+    "async for row, n in fabric.map_stream('pricing.square', numbers, first=3, in_flight=4):\n"
+    "    sums.append(n)"
+)
+
+
+async def test_interrupt_of_a_map_stream(notebook: Notebook, pricing: Pricing) -> None:
+    """An interrupted loop over `fabric.map_stream` tells what is done, and what was stopped."""
+    await notebook.run(NUMBERS)
+    cell = await interrupted(notebook, pricing, STREAM, 7)
+    assert shown_error(cell, "CancelledError").startswith(
+        "CancelledError: The map of my_project.pricing.square was cancelled: 3 of 10 rows are done,"
+        " and 7 are missing. The 4 rows under way were stopped."
+    )
+    assert await notebook.value("sums") == "[0, 1, 4]"
+
+
 async def test_interrupt_of_an_awaited_map(notebook: Notebook, pricing: Pricing) -> None:
     """An interrupted `await fabric.map(...)` tells what is done, and can be resumed."""
     code = "await fabric.map('pricing.square', numbers, first=3, in_flight=4, idempotent=True)"
@@ -377,6 +401,7 @@ async def test_interrupt_of_an_awaited_map(notebook: Notebook, pricing: Pricing)
     assert (
         "The map of my_project.pricing.square was cancelled: 3 of 10 rows are done, and 7 are"
         " missing. fabric.last_map has the results so far, and its resume() calls the missing rows."
+        " The 4 rows under way were stopped."
     ) in cell.error.traceback
     pricing.gate.set()
     assert await notebook.value("len(await fabric.last_map.resume())") == "10"
@@ -435,6 +460,30 @@ async def test_a_long_map_has_a_bar(notebook: Notebook, pricing: Pricing, code: 
     assert "13 brings bad luck" in ended
     assert "in square" in ended  # the remote traceback
     assert "<details><summary>Details of 13 · n=13 · " in cell.displays[0].html
+
+
+async def test_a_map_stream_has_a_bar(notebook: Notebook, pricing: Pricing) -> None:
+    """While a cell iterates `fabric.map_stream` it has the bar of a map; one it leaves is ended."""
+    await notebook.run(f"%config FabricMagics.progress_after = 0.1\n{NUMBERS}")
+    code = STREAM.replace("numbers", "n=range(20)").replace("first=3", "first=5")
+    cell = notebook.execute_no_wait(code)
+    await cell.until(lambda cell: any("5 of 20 rows" in text for text in bars(cell)))
+    (running,) = bars(cell)
+    assert running.startswith("Map of my_project.pricing.square · running · 5 of 20 rows · ")
+    pricing.gate.set()
+    await cell.wait()
+    await cell.until(lambda cell: "20 of 20 rows" in bars(cell)[0])
+    (ended,) = bars(cell)
+    assert ended.startswith("Map of my_project.pricing.square · done · 1 failed · 20 of 20 rows · ")
+    assert "13 brings bad luck" in ended
+    await notebook.run("%config FabricMagics.progress_after = 0")
+    left = await notebook.run(f"{STREAM}\n    await asyncio.sleep(0.5)\n    break")
+    await left.until(lambda cell: bars(cell)[0].startswith("Map of my_project.pricing.square · ca"))
+    short = await notebook.run(
+        "%config FabricMagics.progress_after = 20\n"
+        "[n async for _, n in fabric.map_stream('pricing.square', n=[1, 2], first=5)]"
+    )
+    assert bars(short) == []
 
 
 async def test_short_and_silent_maps_have_no_bar(notebook: Notebook, pricing: Pricing) -> None:

@@ -56,6 +56,8 @@ def cancellation_of_rows(reports: Sequence[CallReport]) -> str:
     running = sum(report.stopped is False for report in reports)
     unknown = len(reports) - stopped - running
     rows = f"{'1 row' if len(reports) == 1 else f'{len(reports):,} rows'} under way"
+    if stopped == len(reports):
+        return f"The {rows} {'was' if stopped == 1 else 'were'} stopped."
     if unknown == len(reports):
         return f"The {rows} may run on, as plain functions and services on amqp-fabric do."
     parts = [
@@ -66,9 +68,9 @@ def cancellation_of_rows(reports: Sequence[CallReport]) -> str:
     return f"Of the {rows}, {' and '.join(part for part in parts if part)}."
 
 
-async def wait_for_outcomes(reports: Sequence[CallReport]) -> None:
-    """Wait for the answers to cancellations, for at most `STOP_TIMEOUT` seconds."""
-    await asyncio.gather(*(report.wait_stopped(STOP_TIMEOUT) for report in reports))
+async def wait_for_outcomes(reports: Sequence[CallReport], timeout: float = STOP_TIMEOUT) -> None:
+    """Wait for the answers to cancellations, for at most `timeout` seconds."""
+    await asyncio.gather(*(report.wait_stopped(timeout) for report in reports))
 
 
 def explain_cancellation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import Counter, deque
@@ -113,6 +114,7 @@ class ProgressMeter:
         failed: number of rows that failed.
         instances: number of rows by the instance that answered them.
         revision: number that grows with each change.
+        cancelled: reports of the calls that were under way when the map was cancelled.
     """
 
     def __init__(self, total: int | None, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -121,6 +123,7 @@ class ProgressMeter:
         self.failed = 0
         self.instances: Counter[str] = Counter()
         self.revision = 0
+        self.cancelled: list[CallReport] = []
         self._clock = clock
         self._reports: list[CallReport] = []
         self._elapsed = 0.0
@@ -142,12 +145,16 @@ class ProgressMeter:
         self._reports.append(report)
         try:
             yield report
+        except asyncio.CancelledError:
+            if report.sent:
+                self.cancelled.append(report)
+            raise
         finally:
             self._reports.remove(report)
 
     def end_call(self, report: CallReport, began: float) -> None:
         """Prepare a report for the next call; the last one began at a time of the clock."""
-        report.progress = None
+        report.progress, report.sent = None, False
         report.level = PROGRESS if self._clock() - began >= SLOW else INSTANCE
 
     def _touch(self) -> None:
@@ -175,6 +182,7 @@ class ProgressMeter:
 
     def start_clock(self) -> None:
         """Begin to measure time and rate."""
+        self.cancelled = []
         now = self._since = self._clock()
         self._samples.clear()
         self._sample(now)

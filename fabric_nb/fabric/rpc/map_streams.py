@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.rpc.cancellation import cancellation_of_rows, explain_cancellation
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.map_calls import MapOptions, NoMoreCalls, RowCaller, RowFailed
-from fabric_nb.fabric.rpc.map_progress import ProgressMeter
+from fabric_nb.fabric.rpc.map_progress import MapProgress, ProgressMeter
+from fabric_nb.fabric.rpc.map_results import FailedRow
 from fabric_nb.fabric.rpc.map_rows import RowQueue, RowSource
+from fabric_nb.fabric.rpc.watched_map import MapState
 from fabric_nb.fabric.wire.names import ServicePattern
 
+MAX_FAILURES = 100
+"""Failed rows that are kept for the bar of a map whose rows are yielded."""
 _END: Any = object()
 
 
@@ -38,26 +44,116 @@ class EndedRow(NamedTuple):
     instance: str
 
 
+class StreamedMap:
+    """State of a map whose rows are yielded, which a notebook shows while it is iterated.
+
+    It is a context manager of the iteration.
+
+    Args:
+        label: the call, as in ``pricing.quote``.
+        total: number of rows; None if it is not known.
+
+    Attributes:
+        label: the call, as in ``pricing.quote``.
+        state: state of the map.
+        meter: counts of the rows that have ended.
+    """
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self.label = label
+        self.state: MapState = "running"
+        self.meter = ProgressMeter(total)
+        self._failures: list[FailedRow] = []
+        self._end = asyncio.Event()
+
+    def add(self, row: EndedRow) -> None:
+        """Keep a row if it is one of the first that failed."""
+        if row.error is not None and len(self._failures) < MAX_FAILURES:
+            self._failures.append(FailedRow(row.number, row.number, row.row, row.error))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        match error:
+            case None:
+                self.state = "done"
+            case asyncio.CancelledError():  # interrupted in a cell that iterates it
+                self.state = "cancelled"
+                explain_cancellation(error, self.meter.cancelled, self._interruption)
+            case GeneratorExit():
+                self.state = "cancelled"
+            case _:
+                self.state = "stopped"
+        self._end.set()
+
+    @property
+    def progress(self) -> MapProgress:
+        """Progress at this moment."""
+        return self.meter.progress
+
+    @property
+    def revision(self) -> int:
+        """Number that grows when a row ends, and when the map starts or ends."""
+        return self.meter.revision
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds for which the map has run."""
+        return self.meter.elapsed
+
+    def failures(self) -> Iterator[FailedRow]:
+        """Yield the first `MAX_FAILURES` rows that failed."""
+        return iter(self._failures)
+
+    def done(self) -> bool:
+        """Return whether the map has ended."""
+        return self._end.is_set()
+
+    async def ended(self, timeout: float | None = None) -> bool:
+        """Wait at most `timeout` seconds for the end of the map; return whether it is done."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._end.wait()
+        except TimeoutError:
+            pass
+        return self.done()
+
+    def _interruption(self) -> str:
+        rows = cancellation_of_rows(self.meter.cancelled)
+        return f"The map of {self.label} was cancelled: {self.progress.summary}. {rows}".rstrip()
+
+
 async def stream_map(
     client: RpcClient,
     pattern: ServicePattern,
     method: str,
     source: RowSource,
     options: MapOptions,
+    on_start: Callable[[StreamedMap], object],
 ) -> AsyncGenerator[tuple[Any, Any], None]:
-    """Yield rows with their results as they arrive; see `AmqBrokerConnector.map_stream`."""
-    meter = ProgressMeter(source.total)
+    """Yield rows with their results as they arrive; see `AmqBrokerConnector.map_stream`.
+
+    `on_start` is called with the state of the map when its iteration begins.
+    """
+    state = StreamedMap(f"{pattern}.{method}", source.total)
+    on_start(state)
+    rows = ended_rows(client, pattern, method, source, options, state.meter)
     failed: Exception | None = None
-    async with aclosing(ended_rows(client, pattern, method, source, options, meter)) as rows:
-        async for ended in rows:
-            if ended.error is None:
-                yield ended.row, ended.result
-            elif options.on_error == "keep":
-                yield ended.row, ended.error
-            else:
-                failed = failed or ended.error
-    if failed is not None:
-        raise failed
+    with state:
+        async with aclosing(rows):
+            async for ended in rows:
+                state.add(ended)
+                if ended.error is None:
+                    yield ended.row, ended.result
+                elif options.on_error == "keep":
+                    yield ended.row, ended.error
+                else:
+                    failed = failed or ended.error
+        if failed is not None:
+            raise failed
 
 
 async def ended_rows(

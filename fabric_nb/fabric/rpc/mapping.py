@@ -5,25 +5,33 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from fabric_nb.errors import CallCancelled, MapStopped, render_briefly
+from fabric_nb.errors import CallCancelled, CallTimeout, MapStopped, render_briefly
 from fabric_nb.fabric.core.tasks import check_loop_runs
+from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import error_text
+from fabric_nb.fabric.core.waiting import wait_for
 from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.rpc.cancellation import (
+    STOP_TIMEOUT,
+    cancellation_of_rows,
+    explain_cancellation,
+    wait_for_outcomes,
+)
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.map_calls import MapOptions, NoMoreCalls, RowCaller, RowFailed
 from fabric_nb.fabric.rpc.map_progress import MapProgress
 from fabric_nb.fabric.rpc.map_results import FailedRow, MapResults
 from fabric_nb.fabric.rpc.map_rows import RowQueue, RowSource, TakenRow
+from fabric_nb.fabric.rpc.map_streams import stream_map
+from fabric_nb.fabric.rpc.watched_map import MapState, WatchedMap
 from fabric_nb.fabric.wire.names import ServicePattern
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MapState = Literal["running", "done", "cancelled", "stopped"]
-"""State of a map: under way, ended with its last row, cancelled, or ended before its last row."""
 
 
 class MapHandle:
@@ -170,6 +178,30 @@ class MapHandle:
         """
         return self._task.cancel()
 
+    async def stop(self, timeout: float = STOP_TIMEOUT) -> bool | None:
+        """Cancel the map, and return whether the functions of its rows under way were stopped.
+
+        Returns:
+            True if all were; False if one runs on in a thread, which cannot be stopped; None if
+            that is not known of one after `timeout` seconds, as for plain functions on an event
+            loop and services on amqp-fabric, which run every call to its end.
+        """
+        self.cancel()
+        return await self.stopped(timeout)
+
+    async def stopped(self, timeout: float = STOP_TIMEOUT) -> bool | None:
+        """Wait for the outcome of a cancellation; see `stop`."""
+        await asyncio.wait([self._task])
+        rows = self._results.meter.cancelled
+        await wait_for_outcomes(rows, timeout)
+        outcomes = {row.stopped for row in rows}
+        return False if False in outcomes else None if None in outcomes else True
+
+    @property
+    def cancellation(self) -> str:
+        """Outcome of a cancellation for the rows that were under way, as a sentence."""
+        return cancellation_of_rows(self._results.meter.cancelled)
+
     def resume(self) -> MapHandle:
         """Call the rows that are missing, and return this handle; do nothing while it runs.
 
@@ -192,6 +224,38 @@ class MapHandle:
         self._queue.put_back(failed.values())
         return self.resume()
 
+    def result(self, timeout: float | None = None) -> pd.DataFrame:
+        """Wait for the end and return the results, or raise the error of the map; for a notebook.
+
+        Raises:
+            CallTimeout: the map has not ended within `timeout` seconds; it continues.
+            NotInNotebook: the map is not done, and this is a program, where only `await` waits.
+        """
+        if self.done():
+            self._task.result()
+            return self.results
+        __tracebackhide__ = True
+        return wait_for(partial(self._result, timeout), f"result() of {self.label}", "handle")
+
+    async def _result(self, timeout: float | None) -> pd.DataFrame:
+        try:
+            async with asyncio.timeout(time_limit(timeout)):
+                await asyncio.shield(self._task)
+        except TimeoutError:
+            if not self.done():
+                raise CallTimeout(
+                    f"The map of {self.label} has not ended within {timeout:g} s; it continues.",
+                    call=self.label,
+                    seconds=timeout or 0.0,
+                ) from None
+            self._task.result()  # it has just finished, or raised the error itself
+        except asyncio.CancelledError as error:
+            if not self.done():  # interrupted in a cell
+                continues = f"The map of {self.label} continues; its handle's cancel() cancels it."
+                render_briefly(error, continues)
+            raise
+        return self.results
+
     def __await__(self) -> Generator[Any, None, pd.DataFrame]:
         return self._results_at_end().__await__()
 
@@ -199,13 +263,15 @@ class MapHandle:
         try:
             await self._task
         except asyncio.CancelledError as error:  # interrupted in a cell that awaits it
-            render_briefly(
-                error,
-                f"The map of {self.label} was cancelled: {self.progress.summary}. fabric.last_map"
-                " has the results so far, and its resume() calls the missing rows.",
-            )
+            explain_cancellation(error, self._results.meter.cancelled, self._interruption)
             raise
         return self.results
+
+    def _interruption(self) -> str:
+        return (
+            f"The map of {self.label} was cancelled: {self.progress.summary}. fabric.last_map has"
+            f" the results so far, and its resume() calls the missing rows. {self.cancellation}"
+        ).rstrip()
 
     # -- state
 
@@ -276,7 +342,7 @@ class Maps:
     def __init__(self, client: RpcClient) -> None:
         self._client = client
         self._last: Callable[[], MapHandle | None] = lambda: None
-        self.on_start: list[Callable[[MapHandle], object]] = []
+        self.on_start: list[Callable[[WatchedMap], object]] = []
 
     @property
     def last(self) -> MapHandle | None:
@@ -289,9 +355,18 @@ class Maps:
         """Start a map; see `AmqBrokerConnector.map`."""
         handle = MapHandle(self._client, pattern, method, source, options)
         self._last = weakref.ref(handle)  # a program's results may be large
-        for listener in self.on_start:
-            listener(handle)
+        self._announce(handle)
         return handle
+
+    def stream(
+        self, pattern: ServicePattern, method: str, source: RowSource, options: MapOptions
+    ) -> AsyncGenerator[tuple[Any, Any], None]:
+        """Yield rows with their results; see `AmqBrokerConnector.map_stream`."""
+        return stream_map(self._client, pattern, method, source, options, self._announce)
+
+    def _announce(self, begun: WatchedMap) -> None:
+        for listener in self.on_start:
+            listener(begun)
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

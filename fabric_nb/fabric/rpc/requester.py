@@ -39,7 +39,6 @@ from fabric_nb.fabric.rpc.liveness import LivenessMonitor, NoInstanceLeft
 from fabric_nb.fabric.rpc.pings import Pings
 from fabric_nb.fabric.wire.calls import (
     CALL,
-    INSTANCE,
     PROGRESS,
     Expired,
     Request,
@@ -318,8 +317,8 @@ class Requester:
     ) -> CallReport | None:
         """Cancel a call at the instance that has it, if it was sent.
 
-        Return the report that receives the outcome, if it is asked for: by a report of progress,
-        or in a notebook, where any cancellation may be that of a cell.
+        Return the report that receives the outcome: that of the call, or in a notebook, where any
+        cancellation may be that of a cell, a new one.
         """
         if correlation_id not in self._calls:
             return None
@@ -327,8 +326,6 @@ class Requester:
         if report is None and can_wait():
             report = CallReport(PROGRESS)
             report.sent, report.instance = True, call.instance
-        if report is not None and report.level == INSTANCE and not can_wait():
-            report = None
         if report is not None:
             self._cancelled[correlation_id] = report
             if len(self._cancelled) > MAX_CANCELLED:

@@ -130,6 +130,7 @@ class CallingMagics(SessionMagics):
         """
         __tracebackhide__ = True
         from fabric_nb.fabric.rpc.map_calls import MapOptions
+        from fabric_nb.notebook.maps import MapRequest
 
         with self._usage_errors(self.fabric_map.parser):
             args = self._parse(self.fabric_map.parser, line, local_ns, expressions=True, texts=1)
@@ -143,9 +144,8 @@ class CallingMagics(SessionMagics):
             pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
             options = read_options(MapOptions, args)
             maps = self.session.maps
-            if args.noblock:
-                return wait(maps.start(pattern, method, rows, kwargs, options))
-            return wait(maps.run(pattern, method, rows, kwargs, options))
+            request = MapRequest(self.session.member, pattern, method, rows, kwargs, options)
+            return wait(maps.start(request) if args.noblock else maps.run(request))
 
     @with_raw_line
     @magic_arguments()

@@ -10,7 +10,7 @@ from fabric_nb.errors import RemoteError, one_line
 from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.map_results import FailedRow
-from fabric_nb.fabric.rpc.mapping import MapHandle, MapState
+from fabric_nb.fabric.rpc.watched_map import MapState, WatchedMap
 from fabric_nb.notebook.pages import Badge, Tone, glimpse
 from fabric_nb.notebook.table import Column, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
@@ -37,11 +37,11 @@ class MapView(TableView):
         fabric: member whose connection it uses, if that is known.
     """
 
-    def __init__(self, handle: MapHandle, fabric: FabricMember | None = None) -> None:
+    def __init__(self, handle: WatchedMap, fabric: FabricMember | None = None) -> None:
         self._label = handle.label
         self._fabric = fabric
         self._handle = weakref.ref(handle)
-        self._kept: MapHandle | None = handle
+        self._kept: WatchedMap | None = handle
         """The handle, until its last state is shown."""
         self._version: Hashable = None
         self._failed: dict[int, tuple[FailedRow, list[Value], str]] = {}
