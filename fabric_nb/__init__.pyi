@@ -170,6 +170,11 @@ from .fabric.logs.handler import AmqpHandler as AmqpHandler
 from .fabric.rpc.access import (
     CallerIdentity as CallerIdentity,
 )
+from .fabric.rpc.bench import BenchOptions as BenchOptions
+from .fabric.rpc.bench_result import BenchResult as BenchResult
+from .fabric.rpc.bench_result import ErrorCount as ErrorCount
+from .fabric.rpc.bench_result import InstanceCalls as InstanceCalls
+from .fabric.rpc.bench_result import SecondOfCalls as SecondOfCalls
 from .fabric.rpc.call_handle import CallHandle as CallHandle
 from .fabric.rpc.call_report import CallReport as CallReport
 from .fabric.rpc.current_call import caller as caller
@@ -187,6 +192,8 @@ from .fabric.rpc.history import (
 )
 from .fabric.rpc.instance_statistics import Edge as Edge
 from .fabric.rpc.instance_statistics import MethodFigures as MethodFigures
+from .fabric.rpc.latency_histogram import Bin as Bin
+from .fabric.rpc.latency_histogram import LatencyHistogram as LatencyHistogram
 from .fabric.rpc.map_calls import MapOptions as MapOptions
 from .fabric.rpc.map_progress import MapProgress as MapProgress
 from .fabric.rpc.map_results import FailedRow as FailedRow

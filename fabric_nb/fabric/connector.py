@@ -31,6 +31,9 @@ from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.doctor.target import LISTEN
 from fabric_nb.fabric.logs.handler import AmqpHandler
 from fabric_nb.fabric.member import OPEN_TIMEOUT, FabricMember
+from fabric_nb.fabric.rpc.bench import DEFAULT_IN_FLIGHT as DEFAULT_BENCH_IN_FLIGHT
+from fabric_nb.fabric.rpc.bench import BenchOptions
+from fabric_nb.fabric.rpc.bench_result import BenchResult
 from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.instance_statistics import graph_frame, statistics_frame
 from fabric_nb.fabric.rpc.instances import ping_frame
@@ -545,6 +548,87 @@ class AmqBrokerConnector:
         it, because the results may be large.
         """
         return self.member.maps.last
+
+    async def bench(
+        self,
+        call: str,
+        /,
+        *,
+        in_flight: int = DEFAULT_BENCH_IN_FLIGHT,
+        seconds: float | None = None,
+        calls: int | None = None,
+        rate: float | None = None,
+        warmup: float | None = None,
+        timeout: float | None = None,
+        version: str | None = None,
+        repeatable: bool = False,
+        **kwargs: Any,
+    ) -> BenchResult:
+        """Measure a remote method: call it again and again, and return rate, latencies and errors.
+
+        Example::
+
+            result = await fabric.bench("my_app.quote", sku="tea", seconds=10, repeatable=True)
+            result.rate, result.p95_ms, result.errors_by_type
+            result.df.plot(x="second", y="rate")
+            await fabric.bench("my_app@7f3a.health_check", rate=200)
+
+        The method is called alone first, and its error is raised. Then `in_flight` calls are under
+        way at the same time, until the time or the number of calls is over; those under way at the
+        end may end within two seconds. It ends early, with `reason` in the result, if calls only
+        fail for three seconds. The calls are not in `calls`. If it is cancelled, `last_bench` has
+        the result so far.
+
+        Args:
+            call: ``id.method``, ``type.id.method`` or ``domain.type.id.method``; ``id@7f3a.method``
+                measures one instance.
+            in_flight: see `BenchOptions` for this and the following arguments.
+            seconds: duration; 10 if there are no `calls`.
+            calls: number of calls.
+            rate: calls that are due per second; their latencies count from that time.
+            warmup: seconds at the start whose calls are not counted.
+            timeout: seconds for each call.
+            version: version that the service must have.
+            repeatable: the method may be called thousands of times; `health_check` always may.
+            kwargs: the method's arguments; use `bench_service` for any of the names above.
+
+        Raises:
+            InvalidArgument: the method is not `repeatable`, or an option has an invalid value.
+            InvalidName: the call is not written as above, or means all instances.
+            CallError: the first call failed, as without a service.
+            NotSerializable: an argument cannot be sent.
+        """
+        pattern, method = parse_call(call, domain=self.domain)
+        return await self.bench_service(
+            pattern,
+            method,
+            kwargs,
+            in_flight=in_flight,
+            seconds=seconds,
+            calls=calls,
+            rate=rate,
+            warmup=warmup,
+            timeout=timeout,
+            version=version,
+            repeatable=repeatable,
+        )
+
+    async def bench_service(
+        self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any
+    ) -> BenchResult:
+        """Measure a method, with the name in parts and the arguments in a mapping.
+
+        Options and errors are those of `bench`.
+        """
+        benchmarks = self.member.benchmarks
+        return await benchmarks.run(
+            benchmarks.create(pattern, method, kwargs, BenchOptions(**options))
+        )
+
+    @property
+    def last_bench(self) -> BenchResult | None:
+        """Result of the newest benchmark, so far if it is under way; None if there was none."""
+        return self.member.benchmarks.last
 
     async def call_service(
         self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any

@@ -22,6 +22,7 @@ from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.doctor.target import Target
 from fabric_nb.fabric.logs.feeds import Logs
+from fabric_nb.fabric.rpc.bench import Benchmarks
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.instances import Instances
@@ -62,6 +63,7 @@ class FabricMember:
         rpc: client of other services.
         instances: operations on single instances of services.
         maps: maps of its calls over rows.
+        benchmarks: benchmarks of methods.
         host: services that it offers.
         publisher: publisher of data.
         streams: data streams, subscriptions and playbacks.
@@ -124,6 +126,7 @@ class FabricMember:
         )
         self.instances = Instances(connection, self.rpc, resolver, self.registry)
         self.maps = Maps(self.rpc)
+        self.benchmarks = Benchmarks(connection, self.rpc)
         self.announcer: Announcer | None = None
         if keep_alive is not None:
             connect = self._announcing_connection(presence)

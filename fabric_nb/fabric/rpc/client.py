@@ -206,6 +206,39 @@ class RpcClient:
         results = await asyncio.gather(*calls, return_exceptions=True)
         return dict(zip(found, results, strict=True))
 
+    async def resolve(
+        self, pattern: ServicePattern, *, version: str | None, timeout: float | None
+    ) -> tuple[ServiceName, str]:
+        """Return the service that a name means, and the id of the instance that it names if any.
+
+        Raises:
+            CallError: the service or instance is not known; subclasses name the reason.
+        """
+        name = await self._resolver.resolve(pattern, version=version, timeout=timeout)
+        if not pattern.instance:
+            return name, ""
+        return name, self._resolver.resolve_instance(name, pattern.instance)
+
+    async def call_once(
+        self,
+        name: ServiceName,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        instance: str,
+        timeout: float | None,
+        report: CallReport,
+    ) -> Any:
+        """Call a method of a resolved service, without retries and without a record of the call."""
+        try:
+            result = await self.requester.call(
+                name, method, kwargs, timeout=timeout, report=report, instance=instance
+            )
+        except Unroutable as error:
+            raise self._resolver.not_served(name, method, error, instance) from None
+        self._registry.record_reply(name, method)
+        return result
+
     async def ping(self, name: ServiceName) -> Answers:
         """Ping the instances of a service, and return their answers.
 
