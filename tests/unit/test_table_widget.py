@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Generator
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,8 @@ from fabric_nb.notebook.live import showing
 from fabric_nb.notebook.live.page import PageWidget
 from fabric_nb.notebook.live.widget import LiveWidget
 from fabric_nb.notebook.plot.widget import PlotWidget
-from fabric_nb.notebook.table import Column, TableModel, TableWidget
+from fabric_nb.notebook.table import Column, TableModel, TableWidget, widget
+from fabric_nb.notebook.table.parts import CANCELLED
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
 TEXT, NUMBER = Column("text"), Column("n", "number")
@@ -56,8 +58,12 @@ class Page:
         return [orjson.loads(buffers[0]) for buffers in custom if buffers]
 
     def answers(self) -> list[dict[str, Any]]:
+        return self.contents("answer")
+
+    def contents(self, kind: str) -> list[dict[str, Any]]:
+        """Return the messages of one kind that were sent."""
         contents = [data.get("content", {}) for _, data, _ in self.messages]
-        return [content for content in contents if content.get("type") == "answer"]
+        return [content for content in contents if content.get("type") == kind]
 
 
 @pytest.fixture
@@ -194,6 +200,50 @@ async def test_actions_are_answered(page: Page) -> None:
     assert page.answers()[1]["error"]
     assert page.answers()[1]["text"].startswith("no x<img src=x onerror=alert(1)>�")
     page.send(table, type="unknown", request="?")
+    table.close()
+
+
+class Work:
+    """An answer that has a progress until it is cancelled, as that of a form's call."""
+
+    progress = "training · 30 of 120"
+
+    def __await__(self) -> Generator[Any, None, str]:
+        return self._answer().__await__()
+
+    async def _answer(self) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise asyncio.CancelledError("It was stopped.") from None
+        return "never"
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_actions_have_progress_and_an_outcome(
+    page: Page, monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    """The progress of an action is sent when it changes, and the outcome of its cancellation."""
+    monkeypatch.setattr(widget, "PROGRESS_PERIOD", 0.01)
+    table = TableWidget(TableModel("t"), lambda name, value: Work())
+    page.send(table, type="action", request=1, name="call")
+    await soon(lambda: page.contents("progress"))
+    await asyncio.sleep(0.05)
+    assert page.contents("progress") == [
+        {"type": "progress", "request": 1, "text": "training · 30 of 120"}
+    ]
+    if closed:
+        table.close()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert page.answers() == []
+        return
+    page.send(table, type="cancel", request=1)
+    page.send(table, type="action", request=2, name="call")
+    page.send(table, type="cancel", request=2)  # before it has begun
+    await soon(lambda: len(page.answers()) == 2)
+    assert sorted(answer["text"] for answer in page.answers()) == [CANCELLED, "It was stopped."]
+    assert all(answer["error"] for answer in page.answers())
     table.close()
 
 

@@ -20,6 +20,7 @@ from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.history import CallLog, CallRecord
 from fabric_nb.fabric.rpc.map_calls import MapOptions
@@ -405,9 +406,13 @@ class Described:
             raise self.description
         return self.description
 
-    async def call(self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any]) -> Any:
+    def start(self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any]) -> CallHandle:
         self.called.append((pattern, method, kwargs))
-        return sum(kwargs.values())
+
+        async def result() -> int:
+            return sum(kwargs.values())
+
+        return CallHandle(f"{pattern}.{method}", result())
 
 
 def registry_view(description: Any, **fields: Any) -> tuple[Rendered, ServiceName, Described]:
@@ -443,7 +448,7 @@ async def test_a_row_opens_to_signatures_and_docs() -> None:
     assert answer.startswith("12\n")
     assert described.called == [(ServicePattern("d", "calc", "c1"), "add", {"x": 5, "y": 7})]
     with pytest.raises(InvalidArgument, match="y is not a value"):
-        await cast("Any", shown.view.act(form.name, {"y": "__import__('os')"}))
+        shown.view.act(form.name, {"y": "__import__('os')"})
 
 
 async def test_a_service_that_describes_nothing() -> None:

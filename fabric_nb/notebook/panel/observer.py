@@ -13,10 +13,10 @@ from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.core.tasks import failures, watched
 from fabric_nb.fabric.logs.feed import LogFeed
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.panel.tree import MAX_SERVICES, ServicesTree
+from fabric_nb.notebook.views.form_call import FormCall
 from fabric_nb.notebook.views.logs import MAX_ROWS, LogView
 from fabric_nb.notebook.views.services import EVERY, NotebookFacts, Services
 
@@ -117,11 +117,11 @@ class Observer:
 
     # -- calls
 
-    def start_call(self, call: str, arguments: Mapping[str, Any]) -> CallHandle:
+    def start_call(self, call: str, arguments: Mapping[str, Any]) -> FormCall:
         """Call a method; see `AmqBrokerConnector.start`."""
         connection = self._require_connection()
         pattern, method = parse_call(call, domain=connection.domain)
-        return connection.rpc.start(pattern, method, arguments)
+        return FormCall(connection.rpc.start(pattern, method, arguments))
 
     async def describe(self, call: str) -> Mapping[str, str]:
         """Return signature and doc of a method; empty if the service describes none."""

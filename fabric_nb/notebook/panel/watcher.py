@@ -15,7 +15,6 @@ import orjson
 from fabric_nb.errors import FabricError, NotThere
 from fabric_nb.fabric.core.companion import Companion
 from fabric_nb.fabric.core.tasks import failures
-from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.notebook.live.pace import budget
 from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.panel.changes import Changes
@@ -24,8 +23,7 @@ from fabric_nb.notebook.panel.observer import Observer
 from fabric_nb.notebook.panel.poller import Connector, NotebookPoller, Streams
 from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.table.parts import CANCELLED
-from fabric_nb.notebook.terminal_line import bar
-from fabric_nb.notebook.views.methods import result_text
+from fabric_nb.notebook.views.form_call import FormCall
 
 PERIOD = 0.5
 """Seconds between two polls, and so the minimum between two pushes."""
@@ -61,7 +59,7 @@ class Watcher:
         self._demo = DemoServices()
         self._changes = Changes()
         self._results: list[dict[str, str]] = []
-        self._handles: dict[str, CallHandle] = {}
+        self._calls: dict[str, FormCall] = {}
         """Running calls by request."""
         self._progress: dict[str, str] = {}
         """Progress that was pushed, by request."""
@@ -83,14 +81,11 @@ class Watcher:
         """Call a method and push the result under the request's id."""
 
         async def work() -> str:
-            handle = self._handles[request] = self._observer.start_call(call, arguments)
+            running = self._calls[request] = self._observer.start_call(call, arguments)
             try:
-                return plain(result_text(await handle), MAX_RESULT)
-            except asyncio.CancelledError:
-                await handle.stop()
-                raise asyncio.CancelledError(handle.cancellation) from None
+                return plain(await running, MAX_RESULT)
             finally:
-                del self._handles[request]
+                del self._calls[request]
 
         self._submit(lambda: self._start(request, work))
 
@@ -242,7 +237,9 @@ class Watcher:
     def _progress_changes(self) -> list[dict[str, str]]:
         """Return the progress of the calls of which it has changed."""
         before = self._progress
-        self._progress = {request: _progress_text(call) for request, call in self._handles.items()}
+        self._progress = {
+            request: plain(call.progress, MAX_RESULT) for request, call in self._calls.items()
+        }
         return [
             {"id": request, "text": text}
             for request, text in self._progress.items()
@@ -275,16 +272,6 @@ class Watcher:
         except Exception as error:  # noqa: BLE001 - sent to the panel as the result
             name = "" if isinstance(error, FabricError) else f"{type(error).__name__}: "
             self._results.append(_result(request, error=f"{name}{error}"))
-
-
-def _progress_text(handle: CallHandle) -> str:
-    """Return the queue, instance and progress of a call; empty while nothing of it is known."""
-    report, progress = handle.report, handle.progress
-    if report.began is None and report.ahead is None:
-        return ""
-    fraction = None if progress is None else progress.fraction
-    text = " · ".join(handle.facts)
-    return plain(text if fraction is None else f"{bar(fraction)}\n{text}", MAX_RESULT)
 
 
 def _result(request: str, *, text: str = "", error: str = "") -> dict[str, str]:

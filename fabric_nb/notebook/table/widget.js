@@ -31,6 +31,7 @@ class TableWidget {
 
   receive(content, buffers) {
     if (content.type === "begun") this.table.actions.onBegun(content);
+    if (content.type === "progress") this.table.actions.onProgress(content);
     if (content.type === "answer") this.table.actions.onAnswer(content);
     if (content.type !== "table") return;
     const complete = this.rows.apply(JSON.parse(textIn(buffers)));

@@ -13,8 +13,9 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
@@ -30,7 +31,21 @@ log = logging.getLogger(__name__)
 MAX_ANSWER = 8_000
 """Maximum characters of the answer to an action."""
 
+PROGRESS_PERIOD = 0.5
+"""Seconds between two updates of the progress of an action."""
+
 Answer = str | None
+
+
+@runtime_checkable
+class Progressing(Protocol):
+    """Awaitable answer of an action that has a progress."""
+
+    @property
+    def progress(self) -> str:
+        """Progress as text; empty if there is none."""
+
+
 OnAction = Callable[[str, Any], "Answer | Awaitable[Answer]"]
 """Callback for an action, with its name and value; its result or error is shown."""
 OnOpen = Callable[[Hashable], None]
@@ -69,7 +84,7 @@ class TableWidget(LiveWidget):
         self.model = model
         self._on_action = on_action
         self._on_open = on_open
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[int, asyncio.Task[Answer]] = {}
         model.diff()
         super().__init__()
 
@@ -143,24 +158,45 @@ class TableWidget(LiveWidget):
             self.update()
 
     def _act(self, request: int, name: str, value: Any) -> None:
-        async def act() -> None:
+        async def act() -> Answer:
             self.post({"type": "begun", "request": request})
-            error, text = False, None
+            answer = self._on_action(name, value) if self._on_action else None
+            if not inspect.isawaitable(answer):
+                return answer
+            if not isinstance(answer, Progressing):
+                return await answer
+            posting = asyncio.create_task(self._post_progress(request, answer))
             try:
-                answer = self._on_action(name, value) if self._on_action else None
-                text = await answer if inspect.isawaitable(answer) else answer
-            except Exception as failure:  # noqa: BLE001 - shown to the user
-                error, text = True, str(failure) or type(failure).__name__
-            self._answer(request, text, error=error)
+                return await answer
+            finally:
+                posting.cancel()
 
         task = self._loop.create_task(act(), name=f"table action {name}")
         self._tasks[request] = task
-        task.add_done_callback(lambda _: self._tasks.pop(request, None))
+        task.add_done_callback(partial(self._on_end, request))
+
+    async def _post_progress(self, request: int, answer: Progressing) -> None:
+        posted = ""
+        while True:
+            await asyncio.sleep(PROGRESS_PERIOD)
+            if (text := plain(answer.progress, MAX_ANSWER)) != posted:
+                posted = text
+                self.post({"type": "progress", "request": request, "text": text})
+
+    def _on_end(self, request: int, task: asyncio.Task[Answer]) -> None:
+        del self._tasks[request]
+        try:
+            text, error = task.result(), False
+        except asyncio.CancelledError as cancelled:
+            text, error = str(cancelled) or CANCELLED, True
+        except Exception as failure:  # noqa: BLE001 - shown to the user
+            text, error = str(failure) or type(failure).__name__, True
+        if self.live:
+            self._answer(request, text, error=error)
 
     def _cancel(self, request: int) -> None:
-        task = self._tasks.get(request)
-        if task is not None and task.cancel():
-            self._answer(request, CANCELLED, error=True)
+        if task := self._tasks.get(request):
+            task.cancel()
 
     def _answer(self, request: int, text: str | None, *, error: bool) -> None:
         shown = plain(text, MAX_ANSWER) if text else ""

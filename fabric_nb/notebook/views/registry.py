@@ -18,7 +18,8 @@ from fabric_nb.notebook.pages import Spark, counted
 from fabric_nb.notebook.table import Column, Detail, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.connection import state_badge
-from fabric_nb.notebook.views.methods import method_forms, parse_arguments, result_text
+from fabric_nb.notebook.views.form_call import FormCall
+from fabric_nb.notebook.views.methods import method_forms, parse_arguments
 from fabric_nb.notebook.views.services import (
     EVERY_PRESENT,
     Filter,
@@ -237,13 +238,11 @@ class RegistryView(TableView):
         while len(self._descriptions) > MAX_OPENED:
             self._descriptions.popitem(last=False)
 
-    async def act(self, name: str, value: Any) -> str:
-        """Call the method of a form and return its result and duration."""
+    def act(self, name: str, value: Any) -> FormCall:
+        """Call the method of a form, whose answer is its result and duration."""
         pattern, method = parse_call(name, domain=self.fabric.domain)
         arguments = parse_arguments(value if isinstance(value, dict) else {})
-        start = time.perf_counter()
-        result = await self.fabric.rpc.call(pattern, method, arguments)
-        return f"{result_text(result)}\n{(time.perf_counter() - start) * 1000:,.1f} ms"
+        return FormCall(self.fabric.rpc.start(pattern, method, arguments), timed=True)
 
 
 def _row(facts: ServiceFacts, epoch: float, methods: str) -> list[Value]:
