@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+import stat
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
 
 from fabric_nb.broker.launch import BrokerStartError, find_broker
-from fabric_nb.cli.output import print_error, sanitize_python_output
+from fabric_nb.cli.output import (
+    BROKEN_PIPE,
+    ReaderGone,
+    discard_output,
+    print_error,
+    sanitize_python_output,
+)
 from fabric_nb.cli.uris import configured_uri
 from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidArgument, InvalidUri
 from fabric_nb.fabric.amqp.translation import silence_client_logs
@@ -23,7 +33,10 @@ Command = Callable[[AmqBrokerConnector, argparse.Namespace], Awaitable[int]]
 
 
 def run(command: Command, options: argparse.Namespace, *, connects: bool = True) -> int:
-    """Connect, run a command, and return the exit code; an error is one sentence on stderr."""
+    """Connect, run a command, and return the exit code; an error is one sentence on stderr.
+
+    If the reader of the standard output leaves, such as ``head``, the command is cancelled.
+    """
     silence_client_logs()
     sanitize_python_output()
     try:
@@ -31,6 +44,8 @@ def run(command: Command, options: argparse.Namespace, *, connects: bool = True)
     except FabricError as error:
         print_error(error)
         return 1
+    except ReaderGone:
+        return BROKEN_PIPE
     except KeyboardInterrupt:
         return 130
 
@@ -47,9 +62,45 @@ async def _with_connector(command: Command, options: argparse.Namespace, *, conn
     if connects:
         await connector.open(timeout=options.timeout, retry=False)
     try:
-        return await command(connector, options)
+        with _cancelled_without_reader():
+            return await command(connector, options)
     finally:
         await connector.close()
+
+
+@contextmanager
+def _cancelled_without_reader() -> Iterator[None]:
+    """Cancel the current task when the reader of a pipe leaves, also while nothing is printed.
+
+    Raises:
+        ReaderGone: the reader has left.
+    """
+    loop, task, gone = asyncio.get_running_loop(), asyncio.current_task(), False
+
+    def on_gone() -> None:
+        nonlocal gone
+        gone = True
+        loop.remove_reader(file)
+        discard_output()
+        if task is not None:
+            task.cancel()
+
+    file = -1
+    with contextlib.suppress(OSError, ValueError, NotImplementedError):
+        file = sys.stdout.fileno()
+        if stat.S_ISFIFO(os.fstat(file).st_mode):
+            loop.add_reader(
+                file, on_gone
+            )  # the end of a pipe for writing is ready for no other reason
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone:
+            raise ReaderGone from None
+        raise
+    finally:
+        with contextlib.suppress(ValueError, NotImplementedError):
+            loop.remove_reader(file)
 
 
 def _configured_or_embedded_uri(options: argparse.Namespace) -> str:

@@ -6,8 +6,10 @@ characters, and others reverse or hide text. In text they are replaced, in JSON 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -27,12 +29,43 @@ _BEYOND_ASCII = re.compile(r"[^\x20-\x7e]")
 _INDENT = "    "
 
 
+class ReaderGone(Exception):
+    """The reader of the output, such as ``head``, has closed its pipe."""
+
+
+BROKEN_PIPE = 128 + 13
+"""Exit code that a shell reports for a program that SIGPIPE has ended."""
+
+_discarded = False
+
+
+def discard_output() -> None:
+    """Discard all further output, because its reader is gone."""
+    global _discarded
+    _discarded = True
+    # The interpreter flushes the streams when it exits.
+    null = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):  # no file, as in a test
+        os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _write_line(line: str, file: TextIO) -> None:
+    if _discarded:
+        return
+    try:
+        print(line, file=file, flush=True)
+    except BrokenPipeError:
+        discard_output()
+        raise ReaderGone from None
+
+
 def print_text(text: object, *, file: TextIO | None = None) -> None:
     """Print text without control characters, on the standard output by default."""
     shown = printable(str(text))
     stream = file or sys.stdout
     encoding = stream.encoding or "utf-8"
-    print(shown.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+    _write_line(shown.encode(encoding, "replace").decode(encoding), stream)
 
 
 def print_error(text: object) -> None:
@@ -78,7 +111,7 @@ def print_json(value: Any) -> None:
         text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # integers over 64 bits, lone surrogates
         text = json.dumps(value, default=str)
-    print(_BEYOND_ASCII.sub(_escaped, text), flush=True)
+    _write_line(_BEYOND_ASCII.sub(_escaped, text), sys.stdout)
 
 
 def _escaped(match: re.Match[str]) -> str:

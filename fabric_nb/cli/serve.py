@@ -10,7 +10,13 @@ from collections.abc import Coroutine, Mapping
 
 from fabric_nb.cli.kernels import CellFailed, Kernel, KernelDied, start_kernel
 from fabric_nb.cli.notebooks import Notebook, read_notebook
-from fabric_nb.cli.output import print_error, print_text, without_colours
+from fabric_nb.cli.output import (
+    BROKEN_PIPE,
+    ReaderGone,
+    print_error,
+    print_text,
+    without_colours,
+)
 from fabric_nb.cli.uris import configured_uri
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.core.signals import on_signals
@@ -36,6 +42,8 @@ def run(options: argparse.Namespace) -> int:
         environment = {**os.environ, **{name: value for name, value in settings.items() if value}}
         environment.setdefault("JPY_SESSION_NAME", str(options.notebook))
         asyncio.run(_serve(notebook, options, environment))
+    except ReaderGone:
+        return BROKEN_PIPE
     except FabricError as error:
         print_error(error)
     except CellFailed as error:

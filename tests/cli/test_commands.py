@@ -21,6 +21,7 @@ import pytest
 import fabric_nb
 from fabric_nb import AmqBrokerConnector, AmqpHandler
 from fabric_nb.cli import main
+from fabric_nb.cli.output import BROKEN_PIPE
 from tests.support.fabric import until
 from tests.support.peers import Peer
 from tests.unit.test_terminal_gate import ALL, harmless
@@ -43,11 +44,15 @@ def command(uri: str | None, *arguments: str) -> tuple[list[str], Mapping[str, s
     return [sys.executable, "-m", "fabric_nb.cli", *arguments], environment
 
 
-async def start(uri: str | None, *arguments: str) -> asyncio.subprocess.Process:
+async def start(
+    uri: str | None,
+    *arguments: str,
+    stdin: int = asyncio.subprocess.PIPE,
+    stdout: int = asyncio.subprocess.PIPE,
+) -> asyncio.subprocess.Process:
     line, environment = command(uri, *arguments)
-    pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
-        *line, env=environment, stdin=pipe, stdout=pipe, stderr=pipe
+        *line, env=environment, stdin=stdin, stdout=stdout, stderr=asyncio.subprocess.PIPE
     )
 
 
@@ -110,6 +115,61 @@ async def test_services_are_printed_as_they_are_heard(
     finally:
         process.kill()
         await process.communicate()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("services", "--wait", "600"),
+        ("services", "--watch", "--json"),
+        ("call", "h1.count", "--stream"),
+        ("stream",),
+        ("logs", "--json"),
+    ],
+    ids=["services", "watch", "items", "stream", "logs"],
+)
+@pytest.mark.parametrize("prints", [True, False])
+async def test_a_pipe_that_is_closed(
+    rabbitmq_uri: str, fabric: AmqBrokerConnector, arguments: tuple[str, ...], prints: bool
+) -> None:
+    """A command ends without a word when the reader of its output leaves, as `head -1` does.
+
+    It does so at its next row, and also if there is none.
+    """
+    more = asyncio.Event()
+
+    async def count() -> AsyncIterator[int]:
+        yield 1
+        await more.wait()
+        yield 2
+
+    await fabric.servers[0].replace({"count": count, "greet": str})
+    handler, log = AmqpHandler(), logging.getLogger("pipe")
+    await fabric.init_logging_handler(handler)
+    log.addHandler(handler)
+
+    async def publish() -> None:
+        while True:
+            log.warning("a row")
+            await fabric.publish_data({"n": 1})
+            await asyncio.sleep(0.1)
+
+    out, end = os.pipe()
+    process = await start(rabbitmq_uri, *arguments, stdout=end)
+    os.close(end)
+    publishing = asyncio.create_task(publish())
+    try:
+        async with asyncio.timeout(60):
+            assert await asyncio.to_thread(os.read, out, 100_000)
+            if not prints:
+                publishing.cancel()
+            os.close(out)
+            more.set()
+            _, err = await process.communicate()
+    finally:
+        publishing.cancel()
+        log.removeHandler(handler)
+    assert (process.returncode, err) == (BROKEN_PIPE, b"")
 
 
 async def test_members_announce_themselves_on_request(rabbitmq_uri: str) -> None:

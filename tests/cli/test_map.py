@@ -16,9 +16,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fabric_nb import AmqBrokerConnector
+from fabric_nb import AmqBrokerConnector, Server
 from fabric_nb.cli import maps
+from fabric_nb.cli.output import BROKEN_PIPE
 from tests.cli.test_commands import DOMAIN, command, run, start
+from tests.support.fabric import until
 from tests.support.peers import Peer
 from tests.unit.test_terminal_gate import ALL, harmless
 
@@ -32,6 +34,7 @@ class Pricing:
         self.gate = asyncio.Event()
         self.received: list[int] = []
         self.changed = asyncio.Event()
+        self.server: Server | None = None
 
     def quote(self, sku: str, amount: int = 1, country: str = "DE") -> dict[str, object]:
         return {"total": PRICES[sku] * amount, "country": country}
@@ -53,13 +56,20 @@ class Pricing:
 
 @pytest.fixture
 async def pricing(rabbitmq_uri: str) -> AsyncIterator[Pricing]:
-    """Serve them, 100 calls of each at the same time."""
+    """Return the functions, and serve them, 100 calls of each at the same time."""
     pricing = Pricing()
     async with AmqBrokerConnector(
         rabbitmq_uri, DOMAIN, "test", "t", keep_alive_seconds=0.5
     ) as fabric:
-        await fabric.serve(pricing, type="shop", id="pricing", prefetch=100)
+        pricing.server = await fabric.serve(pricing, type="shop", id="pricing", prefetch=100)
         yield pricing
+
+
+@pytest.fixture
+def server(pricing: Pricing) -> Server:
+    """Server of the functions."""
+    assert pricing.server is not None
+    return pricing.server
 
 
 def lines(rows: list[Any]) -> str:
@@ -225,6 +235,28 @@ async def test_interrupt(rabbitmq_uri: str, pricing: Pricing) -> None:
         "fabric-nb: interrupted: 4 rows are done. The 2 rows under way were stopped.\n"
     )
     assert process.returncode == 130
+
+
+async def test_a_pipe_that_is_closed(rabbitmq_uri: str, pricing: Pricing, server: Server) -> None:
+    """`fabric-nb map ... | head -1` ends with head, without a word, and cancels the calls."""
+    given, rows = os.pipe()
+    out, end = os.pipe()
+    process = await start(
+        rabbitmq_uri, "map", "pricing.wait", "--in-flight", "2", stdin=given, stdout=end
+    )
+    os.close(given)
+    os.close(end)
+    os.write(rows, lines([{"n": n} for n in (1, 0, 1000)]).encode())  # and it stays open
+    async with asyncio.timeout(60):
+        assert json.loads(await asyncio.to_thread(os.read, out, 1000))["line"] == 1
+        while not {0, 1000} <= set(pricing.received):
+            pricing.changed.clear()
+            await pricing.changed.wait()
+        os.close(out)
+        _, err = await process.communicate()
+    os.close(rows)
+    assert (process.returncode, err) == (BROKEN_PIPE, b"")
+    await until(lambda: server.stats["wait"].cancelled == 2)
 
 
 @pytest.mark.parametrize("redirected", [True, False])
