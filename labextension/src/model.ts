@@ -1,12 +1,14 @@
 import { ISignal, Signal } from '@lumino/signaling';
 
 import {
+  IChanges,
   IConnection,
   IFacts,
   IProgress,
   IPush,
   IResult,
   IService,
+  IStatistics,
   TableChanges
 } from './protocol';
 
@@ -74,6 +76,9 @@ export class PanelModel {
 
   readonly services = new Map<string, IService>();
 
+  /** Statistics of the services that have any. */
+  readonly statistics = new Map<string, IStatistics>();
+
   /** Apply a push. */
   apply(push: IPush): void {
     if (push.reset) {
@@ -83,12 +88,8 @@ export class PanelModel {
     if (push.facts) {
       this._facts = push.facts;
     }
-    for (const name of push.services?.drop ?? []) {
-      this.services.delete(name);
-    }
-    for (const [name, item] of Object.entries(push.services?.put ?? {})) {
-      this.services.set(name, item);
-    }
+    merge(this.services, push.services);
+    merge(this.statistics, push.statistics);
     this._changed.emit();
     if (push.tables) {
       this._tablesChanged.emit(push.tables);
@@ -104,6 +105,7 @@ export class PanelModel {
   private _reset(): void {
     this._facts = NO_FACTS;
     this.services.clear();
+    this.statistics.clear();
   }
 
   private _phase: Phase = 'none';
@@ -112,4 +114,13 @@ export class PanelModel {
   private _tablesChanged = new Signal<this, TableChanges>(this);
   private _progressReceived = new Signal<this, IProgress>(this);
   private _resultReceived = new Signal<this, IResult>(this);
+}
+
+function merge<T>(items: Map<string, T>, changes?: IChanges<T>): void {
+  for (const name of changes?.drop ?? []) {
+    items.delete(name);
+  }
+  for (const [name, item] of Object.entries(changes?.put ?? {})) {
+    items.set(name, item);
+  }
 }

@@ -59,6 +59,16 @@ export interface IService {
   instances_note: string;
 }
 
+/** Statistics of a service, as text. */
+export interface IStatistics {
+  /** Calls per second; empty if there are none. */
+  rate: string;
+  /** Lines that are shown in the opened service. */
+  lines: string[];
+  /** Calls per second by id of the instances, if there are several. */
+  instances: { [id: string]: string };
+}
+
 /** Remarks on all services. */
 export interface IRemarks {
   /** Number of services of the notebook's domain that are up. */
@@ -86,8 +96,9 @@ export type TableName = 'streams' | 'serving' | 'logs';
 /** Changes by table, for `Rows.apply`. */
 export type TableChanges = { [name in TableName]?: object };
 
-export interface IServiceChanges {
-  put: { [name: string]: IService };
+/** Changes of items by full name of the service. */
+export interface IChanges<T> {
+  put: { [name: string]: T };
   drop: string[];
 }
 
@@ -108,7 +119,8 @@ export interface IPush {
   /** Whether this is the complete state. */
   reset?: boolean;
   facts?: IFacts;
-  services?: IServiceChanges;
+  services?: IChanges<IService>;
+  statistics?: IChanges<IStatistics>;
   tables?: TableChanges;
   progress?: IProgress[];
   results?: IResult[];

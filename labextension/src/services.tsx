@@ -22,7 +22,13 @@ export function Services(props: {
   const { model, uiState, actions } = props;
   const { filter, expansion } = uiState;
   const domain = model.connection?.domain ?? '';
-  const shown = rows(model.services.values(), domain, filter, expansion);
+  const shown = rows(
+    model.services.values(),
+    domain,
+    filter,
+    expansion,
+    model.statistics
+  );
   const form = actions.form;
   const remarks = filter === '' ? model.facts.services : null;
   const tree = trees.get(uiState) ?? new TreeView(actions);

@@ -1,6 +1,6 @@
 /** The services as the rows of a tree. Pure. */
 
-import { IInstance, IMethod, IService } from './protocol';
+import { IInstance, IMethod, IService, IStatistics } from './protocol';
 
 interface IRowBase {
   /** Stable key; without spaces, because it is part of an element's id. */
@@ -23,12 +23,16 @@ export interface ITypeRow extends IRowBase {
 export interface IServiceRow extends IRowBase {
   kind: 'service';
   service: IService;
+  /** Calls per second; empty if there are none. */
+  rate: string;
 }
 
 export interface IInstanceRow extends IRowBase {
   kind: 'instance';
   service: IService;
   instance: IInstance;
+  /** Calls per second; empty if there are none. */
+  rate: string;
 }
 
 export interface IMethodRow extends IRowBase {
@@ -37,11 +41,11 @@ export interface IMethodRow extends IRowBase {
   method: IMethod;
 }
 
-/** A note on methods or instances that are not listed. */
+/** A note on methods or instances that are not listed, or a line of statistics. */
 export interface INoteRow extends IRowBase {
   kind: 'note';
   service: IService;
-  on: 'methods' | 'instances';
+  on: 'methods' | 'instances' | 'statistics';
   text: string;
 }
 
@@ -64,12 +68,14 @@ export function isExpanded(
  * @param domain - the notebook's own domain; types of other domains follow, with the domain.
  * @param filter - words that must all occur in the address, the state or the methods.
  * @param expansion - whether a row is expanded, by row key; others have the default.
+ * @param statistics - statistics by full name.
  */
 export function rows(
   services: Iterable<IService>,
   domain: string,
   filter: string,
-  expansion: ReadonlyMap<string, boolean>
+  expansion: ReadonlyMap<string, boolean>,
+  statistics: ReadonlyMap<string, IStatistics> = new Map()
 ): Row[] {
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
   const groups = new Map<string, IService[]>();
@@ -99,30 +105,36 @@ export function rows(
     });
     if (expanded) {
       group.forEach((service, index) => {
-        found.push(...serviceRows(service, index, group.length, expansion));
+        const place = { position: index + 1, siblings: group.length };
+        const own = statistics.get(fullName(service));
+        found.push(...serviceRows(service, place, expansion, own));
       });
     }
   }
   return found;
 }
 
+function fullName({ domain, type, id }: IService): string {
+  return `${domain}.${type}.${id}`;
+}
+
 function serviceRows(
   service: IService,
-  index: number,
-  siblings: number,
-  expansion: ReadonlyMap<string, boolean>
+  among: { position: number; siblings: number },
+  expansion: ReadonlyMap<string, boolean>,
+  statistics?: IStatistics
 ): Row[] {
-  const name = `${service.domain}.${service.type}.${service.id}`;
+  const name = fullName(service);
   const key = `service:${name}`;
   const expanded = isExpanded({ kind: 'service', key }, expansion);
   const row: IServiceRow = {
     kind: 'service',
     key,
     level: 2,
-    position: index + 1,
-    siblings,
+    ...among,
     expanded,
-    service
+    service,
+    rate: statistics?.rate ?? ''
   };
   if (!expanded) {
     return [row];
@@ -132,6 +144,13 @@ function serviceRows(
       ? [{ kind: 'note', key: `note:${on}:${name}`, service, on, text }]
       : [];
   const children = [
+    ...(statistics?.lines ?? []).map((text, index): Content<INoteRow> => ({
+      kind: 'note',
+      key: `note:statistics:${name}:${index}`,
+      service,
+      on: 'statistics',
+      text
+    })),
     ...service.methods.map((method): Content<IMethodRow> => ({
       kind: 'method',
       key: `method:${name}.${method.name}`,
@@ -143,7 +162,8 @@ function serviceRows(
       kind: 'instance',
       key: `instance:${name}:${index}`,
       service,
-      instance
+      instance,
+      rate: statistics?.instances[instance.id] ?? ''
     })),
     ...note('instances', service.instances_note)
   ];

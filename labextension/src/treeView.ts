@@ -201,6 +201,9 @@ function makeContent(row: Row): HTMLElement {
     case 'service': {
       const { id, version, count, state } = row.service;
       label.append(id);
+      if (row.rate) {
+        node.append(text(row.rate, 'fabric-quiet', 'calls per second'));
+      }
       if (version) {
         node.append(text(version, 'fabric-quiet'));
       }
@@ -215,11 +218,14 @@ function makeContent(row: Row): HTMLElement {
       label.classList.add('fabric-quiet');
       label.append('instance ', text(id || 'unnamed', 'fabric-code'));
       label.append(version && ` ${version}`);
+      if (row.rate) {
+        node.append(text(row.rate, 'fabric-quiet', 'calls per second'));
+      }
       node.append(badge(state));
       break;
     }
     case 'note':
-      label.append(text(row.text, 'fabric-quiet'));
+      label.append(text(row.text, 'fabric-quiet', row.text));
       if (row.on === 'methods') {
         node.append(addIcon.element({ tag: 'span', className: 'fabric-mark' }));
       }

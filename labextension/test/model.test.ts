@@ -27,6 +27,18 @@ test('changes are merged', () => {
   assert.equal(changes, 2);
 });
 
+test('statistics are apart from services', () => {
+  const model = new PanelModel();
+  const item = { rate: '1.0/s', lines: [], instances: {} };
+  model.apply(completeState(service('d.calc.c1')));
+  model.apply({ statistics: { put: { a: item, b: item }, drop: [] } });
+  model.apply({ statistics: { put: {}, drop: ['a'] } });
+  assert.deepEqual([...model.statistics.keys()], ['b']);
+  assert.deepEqual([...model.services.keys()], ['d.calc.c1']);
+  model.apply({ reset: true });
+  assert.equal(model.statistics.size, 0);
+});
+
 test('a notebook that disconnects has no connection', () => {
   const model = new PanelModel();
   model.apply(completeState());

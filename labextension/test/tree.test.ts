@@ -43,6 +43,27 @@ function labelOf(row: Row): string {
   }
 }
 
+test('statistics are at the top of an expanded service', () => {
+  const statistics = {
+    rate: '12/s',
+    lines: ['12/s answered', '40 calls'],
+    instances: { a1: '12/s' }
+  };
+  const [, row, ...children] = rows(
+    [SERVICES[2] as IService],
+    'd',
+    '',
+    new Map([['service:d.host.monitor', true]]),
+    new Map([['d.host.monitor', statistics]])
+  );
+  assert.equal(row?.kind === 'service' && row.rate, '12/s');
+  assert.deepEqual(children.map(labelOf).slice(0, 2), statistics.lines);
+  assert.deepEqual(
+    children.flatMap(child => (child.kind === 'instance' ? [child.rate] : [])),
+    ['12/s', '']
+  );
+});
+
 test('types contain services; the notebook’s own domain is first', () => {
   assert.deepEqual(shown(SERVICES), [
     'host (1)',

@@ -146,6 +146,54 @@ async def test_the_panel_follows_the_notebook(lab: Lab, empty: LabNotebook, page
     await expect(connection).to_contain_text("first")
 
 
+BUSY = """
+import asyncio, contextlib
+from fabric_nb import AmqBrokerConnector
+async def work(sku="a"):
+    await asyncio.sleep(0.002)
+    if sku == "none":
+        raise LookupError(sku)
+async def busy(id, version="2.0"):
+    member = AmqBrokerConnector(fabric.member.target().uri, "details", "work", id, 0.5)
+    await member.open()
+    await member.serve({"work": work}, version=version)
+    return member
+members = [await busy("busy"), await busy("busy"), await busy("idle")]
+async def calls():
+    while True:
+        with contextlib.suppress(Exception):
+            await fabric.call("work.busy.work", sku="none" if next(numbers) % 40 == 0 else "a")
+import itertools
+numbers = itertools.count()
+calling = asyncio.ensure_future(calls())
+"""
+
+
+async def test_statistics_of_services(details: LabNotebook, page: Page, screens: Path) -> None:
+    """A service that answers calls has their rate beside it, and statistics when it is opened."""
+    await details.execute(BUSY)
+    await filter_services(page, "work")
+    busy, idle = row(page, re.compile("^busy")), row(page, re.compile("^idle"))
+    await expect(busy).to_contain_text(re.compile(r"\d/s"))
+    await expect(idle).to_be_visible()
+    await busy.click()
+    instances = row(page, re.compile("^instance"))
+    await expect(instances).to_have_count(2)
+    await expect(instances.first).to_contain_text(re.compile(r"\d/s"))
+    await expect(row(page, re.compile(r"^p95 [\d.]+ ms · \d running"))).to_be_visible()
+    await expect(row(page, re.compile(r"^[\d,]+ calls · \d+ errors?$"))).to_be_visible()
+    await expect(row(page, re.compile(r"^work\("))).to_be_visible()
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        await set_theme(page, theme)
+        assert await panel_of(page).evaluate(POOR_CONTRAST) == [], theme
+        name = f"panel-statistics-{theme.split()[1].lower()}.png"
+        await page.screenshot(path=screens / name)
+    await details.execute("calling.cancel()\nfor member in members: await member.close()")
+    await expect(busy).not_to_contain_text("/s")
+    await busy.click()
+    await filter_services(page, "")
+
+
 async def test_instances_states_and_errors(details: LabNotebook, page: Page, screens: Path) -> None:
     """Instances have their own state, failed calls are counted, and contrast is sufficient."""
     panel = panel_of(page)
@@ -187,10 +235,12 @@ async def test_instances_states_and_errors(details: LabNotebook, page: Page, scr
         "await crowd(1, instance='silent', interval=4.0)\n"
         "await crowd(1, instance='blocked', busy_since=1.0, interval=60.0)"
     )
+    await filter_services(page, "s0000")  # the form leaves room for few rows
     await row(page, "s0000").click()
     await expect(instances.filter(has_text="silent")).to_contain_text("late")
     await expect(instances.filter(has_text="blocked")).to_contain_text("busy")
     await expect(row(page, "s0000")).to_contain_text("busy")
+    await filter_services(page, "")
     await panel.get_by_role("tree", name="Services").focus()
     await page.keyboard.press("Home")
     for theme, name in (("JupyterLab Dark", "dark"), ("JupyterLab Light", "light")):
@@ -224,12 +274,12 @@ async def test_the_menu_of_a_row_by_keyboard(details: LabNotebook, page: Page) -
     await filter_services(page, "notebook orders")
     await expect(row(page, re.compile("^price"))).to_be_visible()
     await tree.focus()
-    await page.keyboard.press("Home")
-    for key, steps, address in (
-        ("ContextMenu", 2, "details.notebook.orders"),
-        ("Shift+F10", 3, "details.notebook.orders.price"),
+    for end, neighbour, key, steps, address in (
+        ("Home", "ArrowDown", "ContextMenu", 2, "details.notebook.orders"),
+        ("End", "ArrowUp", "Shift+F10", 3, "details.notebook.orders.price"),
     ):
-        await page.keyboard.press("ArrowDown")
+        await page.keyboard.press(end)
+        await page.keyboard.press(neighbour)
         await page.keyboard.press(key)
         await expect(page.get_by_role("menuitem", name="Copy the Address")).to_be_visible()
         for _ in range(steps):

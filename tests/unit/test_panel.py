@@ -17,8 +17,10 @@ from fabric_nb.errors import NotThere
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.discovery.services import QueueCounts
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.wire.statistics import CallCounts, Statistics
 from fabric_nb.notebook.panel import link
 from fabric_nb.notebook.panel.changes import Changes
 from fabric_nb.notebook.panel.poller import connection
@@ -33,6 +35,7 @@ from fabric_nb.notebook.panel.watcher import Watcher
 from fabric_nb.notebook.table import Column, TableModel
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.services import EVERY, NotebookFacts, Services
+from fabric_nb.notebook.views.statistics import rate_text
 from tests.support.pages import CONTROLS, HOSTILE
 
 CALC = ServiceName("d", "calc", "c1")
@@ -55,11 +58,16 @@ def registry(clock: Clock) -> Registry:
 
 
 def announce(
-    registry: Registry, name: ServiceName = CALC, instance: str = "i1", **fields: Any
+    registry: Registry,
+    name: ServiceName = CALC,
+    instance: str = "i1",
+    *,
+    statistics: Statistics | None = None,
+    **fields: Any,
 ) -> None:
     """Receive a keep-alive; without an instance, one of amqp-fabric."""
     announcement = Announcement(**{"instance": instance, "interval": 5.0, **fields})
-    registry.receive(KeepAlive(name, announcement if instance else None))
+    registry.receive(KeepAlive(name, announcement if instance else None, statistics=statistics))
 
 
 # -- the tree
@@ -204,19 +212,82 @@ def test_number_of_services_is_bounded(registry: Registry, clock: Clock) -> None
     assert calc["count"] == 201
 
 
+def test_statistics_of_a_service(registry: Registry, clock: Clock) -> None:
+    """Statistics are short texts, apart from the items, which do not change with them."""
+    tree = tree_of(registry)
+    announce(registry, ServiceName("d", "calc", "quiet"))
+    for since in (0, 5):
+        total = CallCounts(1200 + 60 * since, since // 5, 3, 12.34)
+        announce(registry, statistics=Statistics(since, total))
+        idle = CallCounts(1, 0, 0)
+        announce(registry, instance="idle", statistics=Statistics(since, idle))
+        if not since:
+            before = tree.items
+            assert tree.statistics["d.calc.c1"] == {
+                "rate": "",
+                "lines": ["p95 12.3 ms · 3 running", "1,201 calls · 0 errors"],
+                "instances": {"i1": "", "idle": ""},
+            }
+        clock.now += 5
+    assert tree.statistics == {
+        "d.calc.c1": {
+            "rate": "60/s",
+            "lines": [
+                "p95 12.3 ms · 3 running",
+                "1,501 calls · 1 error",
+                "0.2/s failing",
+            ],
+            "instances": {"i1": "60/s", "idle": ""},
+        }
+    }
+    assert tree.items["d.calc.c1"] is before["d.calc.c1"]
+
+
+def test_waiting_calls_of_amqp_fabric(registry: Registry) -> None:
+    """Of a service on amqp-fabric, the counted instances and waiting calls are shown."""
+    announce(registry, instance="")
+    service = registry.get(CALC)
+    assert service is not None
+    registry.record_counts(service, QueueCounts(consumers=2, waiting=3))
+    tree = tree_of(registry)
+    assert tree.items["d.calc.c1"]["count"] == 2
+    assert tree.statistics["d.calc.c1"] == {
+        "rate": "",
+        "lines": ["3 calls waiting"],
+        "instances": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (None, ""),
+        (0.0, ""),
+        (0.01, "<0.1/s"),
+        (0.24, "0.2/s"),
+        (9.96, "10.0/s"),
+        (1250.4, "1,250/s"),
+        (2.0**53, "9.0e+15/s"),
+    ],
+)
+def test_rates_are_short(rate: float | None, text: str) -> None:
+    """A rate has few characters, however large it is."""
+    assert rate_text(rate) == text
+
+
 # -- the changes
 
 
 def test_only_changes_are_sent() -> None:
     """The first message has the complete state, the next only changes; then there is none."""
     changes = Changes()
-    first = changes.diff({"a": {"n": 1}, "b": {"n": 1}}, {"busy_since": None})
+    first = changes.diff({"services": {"a": {"n": 1}, "b": {"n": 1}}}, {"busy_since": None})
     assert first == {
         "reset": True,
         "facts": {"busy_since": None},
         "services": {"put": {"a": {"n": 1}, "b": {"n": 1}}, "drop": []},
     }
-    same = {"b": {"n": 2}, "c": {"n": 1}}
+    same = {"services": {"b": {"n": 2}, "c": {"n": 1}}, "statistics": {}}
     assert changes.diff(same, {"busy_since": None}) == {
         "services": {"put": {"b": {"n": 2}, "c": {"n": 1}}, "drop": ["a"]}
     }
@@ -234,14 +305,16 @@ def test_large_changes_are_split() -> None:
     changes = Changes(budget=1000)
     items = {f"k{number}": {"text": "x" * 90} for number in range(50)}
     items["huge"] = {"text": "x" * 5000}
-    received: dict[str, Any] = {}
+    received: dict[str, dict[str, Any]] = {"services": {}, "statistics": {}}
     count = 0
-    while (message := changes.diff(items, {})) is not None:
-        assert message["services"]["put"]
+    while (message := changes.diff({"services": items, "statistics": items}, {})) is not None:
         assert len(json.dumps(message)) < 7000
-        received |= message["services"]["put"]
+        for kind, changed in message.items():
+            if kind in received:
+                assert changed["put"]
+                received[kind] |= changed["put"]
         count += 1
-    assert received == items
+    assert received == {"services": items, "statistics": items}
     assert count > 5
 
 

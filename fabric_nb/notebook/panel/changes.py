@@ -17,7 +17,7 @@ class Changes:
     Example::
 
         changes = Changes()
-        changes.diff({"d.calc.c1": {"state": "up"}}, {"busy_since": None})
+        changes.diff({"services": {"d.calc.c1": {"state": "up"}}}, {"busy_since": None})
         # {"reset": True, "facts": {...}, "services": {"put": {"d.calc.c1": {...}}, "drop": []}}
         changes.diff(the same)       # None: nothing to send
 
@@ -31,39 +31,48 @@ class Changes:
     def reset(self) -> None:
         """Make the next message a complete state, for a new client."""
         self._facts: Mapping[str, Any] | None = None
-        self._sent: dict[str, Any] = {}
+        self._sent: dict[str, dict[str, Any]] = {}
         self._reset = True
 
-    def diff(self, services: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    def diff(
+        self, items: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
         """Return the message with the changes since the last call; None if there are none.
 
         Args:
-            services: items by full name.
+            items: items by full name, of each kind.
             facts: values that are sent together if one has changed.
         """
         message: dict[str, Any] = {"reset": True} if self._reset else {}
         self._reset = False
         if facts != self._facts:
             self._facts = message["facts"] = dict(facts)
-        put, drop = self._put(services), self._drop(services)
-        if put or drop:
-            message["services"] = {"put": put, "drop": drop}
+        budget = self._budget
+        for kind, current in items.items():
+            sent = self._sent.setdefault(kind, {})
+            drop = _drop(sent, current)
+            put, budget = _put(sent, current, budget)
+            if put or drop:
+                message[kind] = {"put": put, "drop": drop}
         return message or None
 
-    def _drop(self, services: Mapping[str, Any]) -> list[str]:
-        drop = [key for key in self._sent if key not in services]
-        for key in drop:
-            del self._sent[key]
-        return drop
 
-    def _put(self, services: Mapping[str, Any]) -> dict[str, Any]:
-        put: dict[str, Any] = {}
-        budget = self._budget
-        for key, item in services.items():
-            if (sent := self._sent.get(key)) is item or sent == item:
-                continue
-            budget -= len(orjson.dumps(item))
-            if budget < 0 and put:
-                break
-            self._sent[key] = put[key] = item
-        return put
+def _drop(sent: dict[str, Any], items: Mapping[str, Any]) -> list[str]:
+    drop = [key for key in sent if key not in items]
+    for key in drop:
+        del sent[key]
+    return drop
+
+
+def _put(sent: dict[str, Any], items: Mapping[str, Any], budget: int) -> tuple[dict[str, Any], int]:
+    """Return the items that have changed, within a budget of bytes, and what is left of that."""
+    put: dict[str, Any] = {}
+    for key, item in items.items():
+        if (known := sent.get(key)) is item or known == item:
+            continue
+        size = len(orjson.dumps(item))
+        if size > budget and (put or budget < 0):
+            break
+        budget -= size
+        sent[key] = put[key] = item
+    return put, budget

@@ -23,10 +23,13 @@ from fabric_nb.notebook.views.services import (
     Services,
     service_badge,
 )
+from fabric_nb.notebook.views.statistics import rate_text, summary
 
 MAX_SERVICES = 2000
 MAX_METHODS = 100
 MAX_INSTANCES = 50
+MAX_ID = 40
+"""Maximum characters of the id of an instance."""
 
 Item = dict[str, Any]
 
@@ -45,20 +48,37 @@ class ServicesTree:
         self._services = services
         self._selection: Selection | None = None
         self._items: dict[str, tuple[ServiceFacts, Item]] = {}
+        self._statistics: dict[str, Item] = {}
 
     @property
     def items(self) -> dict[str, Item]:
         """An item for each service, by full name."""
-        selection = self._services.select()
-        if selection is not self._selection:
-            self._selection = selection
-            before, self._items = self._items, {}
-            for facts in selection.services:
-                name = facts.name.fqn
-                known = before.get(name)
-                unchanged = known is not None and known[0] is facts
-                self._items[name] = known if known and unchanged else (facts, _item(facts))
+        self._refresh()
         return {name: item for name, (_, item) in self._items.items()}
+
+    @property
+    def statistics(self) -> dict[str, Item]:
+        """Statistics of the services that have any, by full name.
+
+        Apart from the items, because they change with every keep-alive and are much smaller.
+        """
+        self._refresh()
+        return self._statistics
+
+    def _refresh(self) -> None:
+        selection = self._services.select()
+        if selection is self._selection:
+            return
+        self._selection = selection
+        now = self._services.fabric.registry.now
+        before, self._items, self._statistics = self._items, {}, {}
+        for facts in selection.services:
+            name = facts.name.fqn
+            known = before.get(name)
+            unchanged = known is not None and known[0] is facts
+            self._items[name] = known if known and unchanged else (facts, _item(facts))
+            if lines := summary(facts.service, now):
+                self._statistics[name] = _statistics(facts, lines, now)
 
     @property
     def remarks(self) -> Item:
@@ -98,13 +118,27 @@ def _item(facts: ServiceFacts) -> Item:
         "methods_note": _methods_note(methods),
         "instances": [
             {
-                "id": plain(each.id, 40),
+                "id": plain(each.id, MAX_ID),
                 "state": encoded_badge(service_badge(each.state)),
                 "version": plain(each.version, 40),
             }
             for each in instances[:MAX_INSTANCES]
         ],
         "instances_note": _more(len(instances) - MAX_INSTANCES, "instance"),
+    }
+
+
+def _statistics(facts: ServiceFacts, lines: Sequence[str], now: float) -> Item:
+    calls = facts.statistics(now)
+    instances = facts.service.present(now) if len(facts.instances) > 1 else ()
+    return {
+        "rate": rate_text(calls.calls_s) if calls is not None else "",
+        "lines": lines,
+        "instances": {
+            plain(each.id, MAX_ID): rate_text(each.statistics.calls.calls_s)
+            for each in instances[:MAX_INSTANCES]
+            if each.statistics is not None
+        },
     }
 
 

@@ -211,7 +211,10 @@ class Watcher:
             "busy_since": busy_since,
             "services": tree.remarks if tree is not None else None,
         }
-        items = tree.items if tree is not None else {}
+        items = {
+            "services": tree.items if tree is not None else {},
+            "statistics": tree.statistics if tree is not None else {},
+        }
         message = self._changes.diff(items, facts) or {}
         if tables := self._table_changes(whole="reset" in message):
             message["tables"] = tables

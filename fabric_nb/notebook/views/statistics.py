@@ -46,6 +46,35 @@ def statistics_text(service: Service, now: float) -> str:
     return "\n".join(parts)
 
 
+def rate_text(rate: float | None) -> str:
+    """Return a rate in few characters, as in ``0.2/s`` or ``1,250/s``; empty if there is none."""
+    if not rate:
+        return ""
+    if rate < 0.05:
+        return "<0.1/s"
+    return f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s" if rate < 1e9 else f"{rate:.1e}/s"
+
+
+def summary(service: Service, now: float) -> list[str]:
+    """Return the statistics of a service, without its rate, in short lines.
+
+    There are none if it has no calls.
+    """
+    calls, queues = service.statistics(now), service.queues(now)
+    lines = []
+    if queues is not None:
+        lines.append(f"{counted(queues.waiting, 'call')} waiting")
+    if calls is None or not (calls.calls or calls.running):
+        return lines
+    duration = "" if calls.p95_ms is None else f"p95 {calls.p95_ms:,.1f} ms · "
+    return [
+        f"{duration}{calls.running:,} running",
+        f"{counted(calls.calls, 'call')} · {counted(calls.errors, 'error')}",
+        *([f"{rate_text(calls.errors_s)} failing"] if calls.errors_s else []),
+        *lines,
+    ]
+
+
 def _cell(value: float | None) -> Cell:
     return f"{value:,.2f}" if isinstance(value, float) else value
 
