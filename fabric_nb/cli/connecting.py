@@ -89,9 +89,8 @@ def _cancelled_without_reader() -> Iterator[None]:
     with contextlib.suppress(OSError, ValueError, NotImplementedError):
         file = sys.stdout.fileno()
         if stat.S_ISFIFO(os.fstat(file).st_mode):
-            loop.add_reader(
-                file, on_gone
-            )  # the end of a pipe for writing is ready for no other reason
+            # Nothing can be read from this end of a pipe: it is ready when the other one is closed.
+            loop.add_reader(file, on_gone)
     try:
         yield
     except asyncio.CancelledError:
