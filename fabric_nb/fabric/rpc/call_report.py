@@ -9,8 +9,15 @@ from collections.abc import Callable
 
 from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.wire.calls import INSTANCE, running_instance
-from fabric_nb.fabric.wire.reports import OutputLine, Progress, read_output, read_progress
-from fabric_nb.fabric.wire.running_calls import BEGIN_AFTER, read_cancelled
+from fabric_nb.fabric.wire.reports import (
+    OUTPUT_MESSAGE,
+    PROGRESS_MESSAGE,
+    OutputLine,
+    Progress,
+    read_output,
+    read_progress,
+)
+from fabric_nb.fabric.wire.running_calls import BEGIN, BEGIN_AFTER, CANCELLED, PROBE, read_cancelled
 
 MAX_LINES = 1000
 """Lines of output that are kept."""
@@ -97,24 +104,21 @@ class CallReport:
         Raises:
             MalformedMessage: it cannot be read.
         """
-        match delivery.type:
-            case "begin":
-                self.begin(running_instance(delivery), BEGIN_AFTER)
-            case "progress":
-                self._advance(read_progress(delivery))
-            case "output":
-                output = read_output(delivery)
-                self.omitted = output.omitted + max(
-                    0, len(self.lines) + len(output.lines) - MAX_LINES
-                )
-                self.lines += output.lines
-            case "cancelled":
-                self.stopped = read_cancelled(delivery)
-                self._answered.set()
-            case "probe":
-                return True
-            case _:
-                return False
+        kind = delivery.type
+        if kind == PROGRESS_MESSAGE:
+            self._advance(read_progress(delivery))
+        elif kind == OUTPUT_MESSAGE:
+            output = read_output(delivery)
+            surplus = len(self.lines) + len(output.lines) - MAX_LINES
+            self.omitted = output.omitted + max(0, surplus)
+            self.lines += output.lines
+        elif kind == BEGIN:
+            self.begin(running_instance(delivery), BEGIN_AFTER)
+        elif kind == CANCELLED:
+            self.stopped = read_cancelled(delivery)
+            self._answered.set()
+        else:
+            return kind == PROBE
         self._on_change()
         return True
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from contextvars import ContextVar
 from dataclasses import replace
+from itertools import count
 from typing import Generic, TypeVar, cast
 
 from fabric_nb.errors import InvalidArgument
@@ -101,20 +102,24 @@ class _Tracked(Generic[T]):
         self._total = len(items) if total is None and isinstance(items, Sized) else total
 
     def __iter__(self) -> Iterator[T]:
-        done = 0
-        progress(done, self._total, self._text)
+        reports = self._reports()
+        next(reports)
         for item in self._items:  # type: ignore[union-attr]
             yield item
-            done += 1
-            progress(done, self._total, self._text)
+            next(reports)
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        done = 0
-        progress(done, self._total, self._text)
+        reports = self._reports()
+        next(reports)
         async for item in self._items:  # type: ignore[union-attr]
             yield item
-            done += 1
+            next(reports)
+
+    def _reports(self) -> Iterator[None]:
+        """Report that no item was taken, then one more with each step."""
+        for done in count():
             progress(done, self._total, self._text)
+            yield
 
 
 def track(

@@ -21,9 +21,9 @@ from fabric_nb.fabric.rpc.access import is_reply_queue
 from fabric_nb.fabric.rpc.control_channel import ControlChannel
 from fabric_nb.fabric.rpc.invocation import Items
 from fabric_nb.fabric.rpc.running_calls import RunningCall
+from fabric_nb.fabric.wire.calls import ITEM
 from fabric_nb.fabric.wire.running_calls import (
     BEGIN,
-    ITEM,
     MAX_CREDIT,
     PROBE,
     begin_message,

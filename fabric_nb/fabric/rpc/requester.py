@@ -39,6 +39,7 @@ from fabric_nb.fabric.rpc.liveness import LivenessMonitor, NoInstanceLeft
 from fabric_nb.fabric.rpc.pings import Pings
 from fabric_nb.fabric.wire.calls import (
     CALL,
+    ITEM,
     PROGRESS,
     Expired,
     Request,
@@ -53,7 +54,6 @@ from fabric_nb.fabric.wire.running_calls import (
     BEGIN,
     CANCELLED,
     END,
-    ITEM,
     cancel_message,
     credit_message,
     probe_message,

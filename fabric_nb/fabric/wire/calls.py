@@ -28,7 +28,7 @@ from fabric_nb.fabric.wire.formats import JSON, TABLES_HEADER
 from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, DEATH_HEADER, is_method
 from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, ending, shortened, text
 
-CALL, RESULT, ERROR = "call", "result", "error"
+CALL, RESULT, ITEM, ERROR = "call", "result", "item", "error"
 STREAM_HEADER = "x-fabric-stream"
 CALL_PRIORITY = 5
 MAX_ARGUMENTS = 1024 * 1024
@@ -362,14 +362,14 @@ class Expired:
 
 def read_reply(delivery: Delivery, call: str = "") -> Any | RemoteError | Expired:
     """Return the result or item in a reply, the `RemoteError` to raise, or `Expired`."""
-    match delivery.type:
-        case "result" | "item":
-            return decode(delivery.body, delivery.headers.get(TABLES_HEADER))
-        case "error":
-            return _read_error(decode(delivery.body), call)
-        case "call":
-            return Expired()
-    raise MalformedMessage(f"A reply must be a result or an error, not {delivery.type!r}.")
+    kind = delivery.type
+    if kind in (RESULT, ITEM):
+        return decode(delivery.body, delivery.headers.get(TABLES_HEADER))
+    if kind == ERROR:
+        return _read_error(decode(delivery.body), call)
+    if kind == CALL:
+        return Expired()
+    raise MalformedMessage(f"A reply must be a result or an error, not {kind!r}.")
 
 
 def _read_error(body: Any, call: str) -> RemoteError:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.wire.calls import STREAM_HEADER, name_instance, reply_message
+from fabric_nb.fabric.wire.calls import ITEM, STREAM_HEADER, name_instance, reply_message
 from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.reading import number
 
-BEGIN, ITEM, END, PROBE, CANCELLED = "begin", "item", "end", "probe", "cancelled"
+BEGIN, END, PROBE, CANCELLED = "begin", "end", "probe", "cancelled"
 CREDIT, CANCEL = "credit", "cancel"
 BEGIN_AFTER = 0.1
 """Seconds after which the caller of a running call learns that it has begun."""
