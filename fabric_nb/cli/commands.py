@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from fabric_nb.cli import connecting
+from fabric_nb.cli.benchmarks import measure_method
 from fabric_nb.cli.connecting import assignments, json_or_text
 from fabric_nb.cli.maps import map_lines
 from fabric_nb.cli.output import (
@@ -219,6 +220,7 @@ _COMMANDS: dict[str, connecting.Command] = {
     "ping": ping_instances,
     "call": call_method,
     "map": map_lines,
+    "bench": measure_method,
     "stream": print_rows,
     "logs": print_logs,
     "doctor": diagnose,

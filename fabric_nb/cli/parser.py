@@ -13,6 +13,7 @@ from typing import Any
 from fabric_nb._version import __version__
 from fabric_nb.broker import options as embedded
 from fabric_nb.notebook.options import (
+    BENCH,
     CALL,
     DEFAULT_DOMAIN,
     LOGS,
@@ -57,6 +58,7 @@ def command_parser(program: str = "fabric-nb") -> argparse.ArgumentParser:
     _add_ping(commands)
     _add_call(commands)
     _add_map(commands)
+    _add_bench(commands)
     _add_stream(commands)
     _add_logs(commands)
     _add_doctor(commands)
@@ -178,6 +180,15 @@ def _add_map(commands: Any) -> None:
         metavar="name=value",
         help="the same for all lines: JSON values, or text",
     )
+
+
+def _add_bench(commands: Any) -> None:
+    parser = _add_member(
+        commands, "bench", "measure a method: rate, latencies and errors, by instance"
+    )
+    _add_options(parser, BENCH)
+    parser.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
+    parser.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
 
 
 def _add_stream(commands: Any) -> None:

@@ -68,6 +68,16 @@ def notebook_loop() -> asyncio.AbstractEventLoop:
         return loop
 
 
+def runs_in_cell() -> bool:
+    """Return whether this code runs on the notebook's loop, and not for a served function."""
+    from fabric_nb.fabric.rpc.current_call import caller  # it would delay loading the extension
+
+    try:
+        return asyncio.get_running_loop() is notebook_loop() and caller() is None
+    except RuntimeError:
+        return False
+
+
 def allow_waiting(loop: asyncio.AbstractEventLoop) -> None:
     """Enable `wait` on a loop; called once, in its thread, when the extension is loaded."""
     global _cell_context

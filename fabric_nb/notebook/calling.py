@@ -27,7 +27,7 @@ from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.current_call import caller
 from fabric_nb.fabric.rpc.mapping import MapHandle
 from fabric_nb.fabric.wire.names import ServicePattern
-from fabric_nb.notebook.bridge import notebook_loop, wait
+from fabric_nb.notebook.bridge import runs_in_cell, wait
 from fabric_nb.notebook.capture import in_terminal
 from fabric_nb.notebook.pages import Badge, Page, counted, glimpse
 from fabric_nb.notebook.terminal_call import TerminalCall
@@ -105,7 +105,7 @@ class CellCalls:
         if in_terminal():  # where a page cannot be updated
             wait(handle.stopped())
             Transient(cancelled_page(handle, handle.cancellation))
-        elif _is_on_notebook_loop():
+        elif runs_in_cell():
             task = asyncio.create_task(_show_cancellation(handle), name="cancellation of a call")
             self._showing.add(task)
             task.add_done_callback(self._showing.discard)
@@ -298,13 +298,6 @@ async def _show_cancellation(handle: CallHandle) -> None:
     cancelling = Transient(cancelled_page(handle, "It is being stopped."))
     await handle.stopped()
     cancelling.update(cancelled_page(handle, handle.cancellation))
-
-
-def _is_on_notebook_loop() -> bool:
-    try:
-        return asyncio.get_running_loop() is notebook_loop()
-    except RuntimeError:
-        return False
 
 
 async def all_results(handles: Iterable[CallHandle | MapHandle]) -> list[Any]:

@@ -25,6 +25,8 @@ _cell_hooks: CellHooks | None = None
 _charts = Charts()
 _MAP_HANDLE = ("fabric_nb.fabric.rpc.mapping", "MapHandle")
 """Module and name of the handle of a map, which is shown as a bar."""
+_BENCH_RESULT = ("fabric_nb.fabric.rpc.bench_result", "BenchResult")
+"""Module and name of the result of a benchmark, which is shown with a histogram."""
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -46,6 +48,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _display_formatter(shell).for_type_by_name(
         *_MAP_HANDLE, lambda handle: magics.session.maps.show(handle)
     )
+    _html_formatter(shell).for_type_by_name(*_BENCH_RESULT, _bench_html)
     _panel = Panel(
         shell, lambda: magics.connector, lambda: magics.session.streams(), bridge.notebook_loop()
     )
@@ -82,6 +85,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     cast("list[Any]", shell.configurables).remove(_loaded)  # appended by `Magics`
     _matchers(shell).remove(_loaded.matcher)
     _display_formatter(shell).pop(".".join(_MAP_HANDLE), None)
+    _html_formatter(shell).pop(".".join(_BENCH_RESULT), None)
     atexit.unregister(_close_at_exit)
     _loaded = None
 
@@ -94,6 +98,17 @@ def _matchers(shell: InteractiveShell) -> list[Any]:
 def _display_formatter(shell: InteractiveShell) -> Any:
     """Return the formatter of objects that display themselves."""
     return shell.display_formatter.ipython_display_formatter  # type: ignore[union-attr]
+
+
+def _html_formatter(shell: InteractiveShell) -> Any:
+    """Return the formatter of values as HTML."""
+    return shell.display_formatter.formatters["text/html"]  # type: ignore[union-attr]
+
+
+def _bench_html(result: Any) -> str:
+    from fabric_nb.notebook.views.bench import result_html  # it is seldom needed
+
+    return result_html(result)
 
 
 def _close_panel() -> None:

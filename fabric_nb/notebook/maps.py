@@ -16,7 +16,6 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.errors import NotConnected, NotSerializable
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.rpc.current_call import caller
 from fabric_nb.fabric.rpc.map_calls import MapOptions
 from fabric_nb.fabric.rpc.map_rows import row_source
 from fabric_nb.fabric.rpc.mapping import MapHandle
@@ -24,7 +23,7 @@ from fabric_nb.fabric.rpc.watched_map import WatchedMap
 from fabric_nb.fabric.wire.codec import encode
 from fabric_nb.fabric.wire.names import ServicePattern
 from fabric_nb.libraries import is_frame
-from fabric_nb.notebook.bridge import notebook_loop
+from fabric_nb.notebook.bridge import runs_in_cell
 from fabric_nb.notebook.capture import in_terminal
 from fabric_nb.notebook.terminal_line import PERIOD, TerminalLine, progress_text
 from fabric_nb.notebook.views.live import CellRun, Screen
@@ -227,9 +226,8 @@ class CellMaps:
     def _started(self, member: FabricMember, handle: WatchedMap) -> None:
         if isinstance(handle, MapHandle):
             self._last = handle
-        in_cell = asyncio.get_running_loop() is notebook_loop() and caller() is None
         after = self._bar_after()
-        if in_cell and after >= 0:
+        if runs_in_cell() and after >= 0:
             task = asyncio.create_task(self._show_later(handle, member, after), name="bar of a map")
             self._showing.add(task)
             task.add_done_callback(self._showing.discard)

@@ -72,6 +72,14 @@ def duration(word: str) -> float:
     return 0.0 if plain.strip("0.") == "" and "0" in plain else seconds(word)
 
 
+def rate(word: str) -> float:
+    """Parse a number per second, greater than 0."""
+    try:
+        return seconds(word)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{word!r} is not a number per second") from None
+
+
 def count(word: str) -> int:
     """Parse an integer from 1 upward."""
     return _integer(word, 1)
@@ -130,6 +138,35 @@ MAP = (
         choices=["keep", "raise"],
         default="keep",
         help="keep the error of a row and continue, or stop with the first one (default: keep)",
+    ),
+)
+BENCH = (
+    option(
+        "--in-flight",
+        type=count,
+        default=16,
+        help="calls under way at the same time (default: 16)",
+    ),
+    option("--seconds", type=seconds, help="duration in seconds (default: 10 without --calls)"),
+    option("--calls", "-n", type=count, help="number of calls, after which it ends"),
+    option(
+        "--rate",
+        type=rate,
+        help="calls that are due per second, of which --in-flight are under way at most; latencies"
+        " count from the time at which a call is due (default: a call begins when another ends)",
+    ),
+    option(
+        "--warmup",
+        type=duration,
+        help="seconds at the start that are not counted (default: 0.5 without --calls)",
+    ),
+    VERSION,
+    option(
+        "--yes",
+        "-y",
+        dest="repeatable",
+        action="store_true",
+        help="the method may be called thousands of times; health_check needs no consent",
     ),
 )
 STREAM_NAME = option("--name", default="", help="share the messages with all streams of this name")

@@ -56,6 +56,11 @@ line-height:18px;font-weight:600;white-space:nowrap;color:#fff}
 stroke:var(--jp-brand-color1,#1f7fd1)}
 .fabric-nb td svg{width:120px;height:16px;vertical-align:middle}
 .fabric-nb path{vector-effect:non-scaling-stroke}
+.fabric-nb .bars{width:min(480px,100%);margin:6px 0}
+.fabric-nb .bars svg{display:block;width:100%;height:72px;stroke:none;
+fill:var(--jp-brand-color1,#1f7fd1);border-bottom:1px solid var(--jp-border-color1,#8888)}
+.fabric-nb .ticks{display:flex;justify-content:space-between;font-size:11px;
+font-variant-numeric:tabular-nums}
 .fabric-nb progress{display:block;width:100%;max-width:640px;height:8px;margin:6px 0 8px;border:0;
 border-radius:4px;overflow:hidden;appearance:none;background:var(--jp-layout-color2,#8884)}
 .fabric-nb progress::-webkit-progress-bar{background:var(--jp-layout-color2,#8884)}
@@ -164,6 +169,21 @@ class Spark:
         return "".join(BARS[max(part) * 7 // 100] if part else " " for part in heights)
 
 
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A bar chart.
+
+    Attributes:
+        heights: height of each bar, from 0.
+        ticks: labels below, at equal distances from the left to the right end.
+        lines: the same as plain text.
+    """
+
+    heights: Sequence[float]
+    ticks: Sequence[str]
+    lines: Sequence[str]
+
+
 Cell = str | int | float | Badge | Code | Spark | None
 
 
@@ -185,6 +205,7 @@ class Page:
         badges: states beside the title.
         facts: short remarks beside the title.
         chart: sparkline above the tables.
+        bars: bar chart above the tables.
         progress: fraction from 0 to 1, shown as a bar; None for no bar.
         tables: tables; those without rows are not shown.
         printed: output of code, below the tables.
@@ -196,6 +217,7 @@ class Page:
     badges: Sequence[Badge] = ()
     facts: Sequence[str] = ()
     chart: Chart | None = None
+    bars: Bars | None = None
     progress: float | None = None
     tables: Sequence[Table] = ()
     printed: str = ""
@@ -222,6 +244,7 @@ class Page:
         if self.progress is not None:
             parts.append(f'<progress max="1" value="{self.progress:.3f}"></progress>')
         parts += [_chart_html(self.chart)] if self.chart is not None else []
+        parts += [_bars_html(self.bars)] if self.bars is not None else []
         parts += [_table_html(table) for table in self.tables if table.rows]
         parts += [f"<pre>{escape(self.printed, None)}</pre>"] if self.printed else []
         parts += [f'<div class="note">{_note(note)}</div>' for note in self.notes]
@@ -309,6 +332,25 @@ def _spark_html(spark: Spark) -> str:
     return (
         f'<svg viewBox="0 0 {max(1, len(spark.values) - 1)} 100" preserveaspectratio="none">'
         f'<path d="{_path(spark.line)}"></path></svg>'
+    )
+
+
+def _bars_html(bars: Bars) -> str:
+    ticks = "".join(f"<div>{escape(tick)}</div>" for tick in bars.ticks)
+    return (
+        f'<div class="bars"><svg viewBox="0 0 {max(1, len(bars.heights))} 100"'
+        f' preserveaspectratio="none"><path d="{_columns(bars.heights)}"></path></svg>'
+        f'<div class="ticks note">{ticks}</div></div>'
+    )
+
+
+def _columns(heights: Sequence[float]) -> str:
+    """Return the data of an SVG path, with a rectangle for each bar that is higher than 0."""
+    highest = max(heights, default=0.0)
+    return "".join(
+        f"M{x} 100V{100 - max(1, round(99 * height / highest))}h.94V100z"
+        for x, height in enumerate(heights)
+        if height > 0
     )
 
 

@@ -22,6 +22,7 @@ from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
+from fabric_nb.notebook.benchmarks import CellBenchmarks
 from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CellCalls
 from fabric_nb.notebook.capture import OutputCapture, current_parent, in_terminal
@@ -62,6 +63,7 @@ class Session:
         loop: event loop of the connector; None before the first connection.
         calls: calls from cells.
         maps: maps from cells.
+        benchmarks: benchmarks from cells.
         screen: live views under cells.
     """
 
@@ -78,6 +80,7 @@ class Session:
         self._figures: WeakKeyDictionary[Server, ServedFigures] = WeakKeyDictionary()
         self.screen = Screen()
         self.maps = CellMaps(shell, self.screen, lambda: self.member, progress_after)
+        self.benchmarks = CellBenchmarks(progress_after)
 
     # -- the connector
 
@@ -133,6 +136,7 @@ class Session:
             notes = (*self.closing_note(), *notes)
             await self.disconnect()
             self.maps.watch(fabric.member)
+            self.benchmarks.watch(fabric.member)
         self._fabric, self._settings = fabric, settings
         fabric.timeout = settings["timeout"]
         if self.calls.show_cancellation not in fabric.member.rpc.on_cancel:
@@ -228,6 +232,7 @@ class Session:
         """Update all views, with the output printed so far."""
         self._capture.flush()
         self.maps.cell_ended()
+        self.benchmarks.cell_ended()
         for figures in self._figures.values():
             figures.show()
         self.screen.settle()

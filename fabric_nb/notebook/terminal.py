@@ -69,6 +69,7 @@ def _parts(page: Page) -> list[RenderableType]:
     head += [Text(_one_line(fact), "dim") for fact in page.facts]
     parts: list[RenderableType] = [Text(" · ").join(head)]
     parts += [Text(page.chart.text)] if page.chart is not None else []
+    parts += [Text(_one_line(line)) for line in page.bars.lines] if page.bars is not None else []
     parts += [_table(table) for table in page.tables if table.rows]
     parts += [Text(plain(page.printed, None))] if page.printed else []
     parts += [Text(_one_line(note), "dim") for note in page.notes]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from fabric_nb.errors import one_line
 
 if TYPE_CHECKING:
+    from fabric_nb.fabric.rpc.bench_result import BenchResult
     from fabric_nb.fabric.rpc.call_handle import CallHandle
     from fabric_nb.fabric.rpc.map_progress import MapProgress
 
@@ -80,6 +81,11 @@ def call_text(handle: CallHandle) -> str:
     """Return the queue, progress and time of a call as a line, with a bar if a total is known."""
     fraction = None if handle.progress is None else handle.progress.fraction
     return _line(handle.label, fraction, " · ".join(handle.facts))
+
+
+def bench_text(result: BenchResult) -> str:
+    """Return the figures of a benchmark that is under way as a line, with a bar."""
+    return _line(result.label, result.fraction, " · ".join(result.live_facts))
 
 
 def _line(label: str, fraction: float | None, facts: str) -> str:

@@ -114,7 +114,7 @@ async def test_a_number_of_calls(members: Members) -> None:
     assert len(fabric.calls) == 0
     assert fabric.last_bench is not None
     assert fabric.last_bench.calls == 100
-    assert repr(result).startswith(f"{fabric.domain}.main.quote · done")
+    assert repr(result).startswith(f"{fabric.domain}.shop.main.quote · done")
 
 
 @any_broker
@@ -315,6 +315,7 @@ async def test_one_instance(members: Members) -> None:
     await wait_for_service(fabric, "shop.main", instances=2)
     alone = await fabric.bench(f"main@{first.instance}.quote", calls=40, repeatable=True)
     assert [(each.instance, each.calls) for each in alone.by_instance] == [(first.instance, 40)]
+    assert alone.label == f"{fabric.domain}.shop.main@{first.instance}.quote"
     assert two.calls == 0
     both = await fabric.bench("main.quote", calls=400, repeatable=True)
     assert {each.instance for each in both.by_instance} == {first.instance, second.instance}

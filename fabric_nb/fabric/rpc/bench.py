@@ -7,6 +7,7 @@ import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,7 +193,8 @@ class Benchmark:
         options: options of the benchmark.
 
     Attributes:
-        label: service and method, as in ``pricing.quote``.
+        label: service and method, as in ``pricing.quote``; with the full name of the service once
+            that is known.
     """
 
     def __init__(
@@ -260,6 +262,7 @@ class Benchmark:
         name, instance = await self._client.resolve(
             self._pattern, version=self._options.version, timeout=self._timeout
         )
+        self.label = f"{name}{f'@{instance}' if instance else ''}.{self._method}"
 
         async def call(report: CallReport) -> None:
             report.instance = ""
@@ -423,14 +426,14 @@ class Benchmarks:
         client: client that the calls go over.
 
     Attributes:
-        on_start: functions that are called with each benchmark that begins.
+        around: returns an asynchronous context manager that each benchmark runs in.
     """
 
     def __init__(self, connection: Connection, client: RpcClient) -> None:
         self._connection = connection
         self._client = client
         self._newest: Benchmark | None = None
-        self.on_start: list[Callable[[Benchmark], object]] = []
+        self.around: Callable[[Benchmark], AbstractAsyncContextManager[object]] = nullcontext
 
     @property
     def last(self) -> BenchResult | None:
@@ -453,10 +456,9 @@ class Benchmarks:
         if self._connection.in_other_loop:
             return await self._connection.run_in_own_loop(self.run(benchmark))
         previous, self._newest = self._newest, benchmark
-        for listener in self.on_start:
-            listener(benchmark)
         try:
-            return await benchmark.run()
+            async with self.around(benchmark):
+                return await benchmark.run()
         finally:
             if not benchmark.begun:
                 self._newest = previous

@@ -1,4 +1,4 @@
-"""``%fabric_call``, ``%fabric_map`` and ``%fabric_result``."""
+"""``%fabric_call``, ``%fabric_map``, ``%fabric_bench`` and ``%fabric_result``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import InvalidLine
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
-from fabric_nb.notebook.options import CALL, MAP, read_options, time_limit, unquoted
+from fabric_nb.notebook.options import BENCH, CALL, MAP, read_options, time_limit, unquoted
 
 if TYPE_CHECKING:
     from fabric_nb.notebook.calling import ShownAfter
@@ -146,6 +146,39 @@ class CallingMagics(SessionMagics):
             maps = self.session.maps
             request = MapRequest(self.session.member, pattern, method, rows, kwargs, options)
             return wait(maps.start(request) if args.noblock else maps.run(request))
+
+    @with_raw_line
+    @magic_arguments()
+    @argument("--timeout", "-t", type=time_limit, help="Seconds that a call may take.")
+    @with_options(*BENCH)
+    @argument("call", type=unquoted, help="id.method, type.id.method or domain.type.id.method")
+    @argument("keywords", nargs="*", help="name=expression ...")
+    @line_magic
+    def fabric_bench(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
+        """Measure a remote method; the value of the line is the result.
+
+        In [3]: %fabric_bench my_app.health_check
+        In [4]: result = %fabric_bench my_app.quote sku="tea" --in-flight 32 --seconds 5 --yes
+        In [5]: result.df.plot(x="second", y="rate")
+        In [6]: %fabric_bench my_app@7f3a.quote sku="tea" --rate 200 --yes
+
+        The method is called again and again, with --in-flight calls under way at the same time, or
+        at a fixed --rate. The result has the rate, latencies as percentiles and as a histogram,
+        errors by type, and the calls of each instance; result.instances and result.df are
+        DataFrames. A method with effects has them thousands of times: it is measured only with
+        --yes. Interrupt the cell to end early, with the result so far, which is fabric.last_bench
+        too.
+        """
+        __tracebackhide__ = True
+        from fabric_nb.fabric.rpc.bench import BenchOptions
+
+        with self._usage_errors(self.fabric_bench.parser):
+            args = self._parse(self.fabric_bench.parser, line, local_ns, expressions=True)
+            kwargs = arguments.keywords(" ".join(args.keywords), scope=self._scope(local_ns))
+            pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
+            options, member = read_options(BenchOptions, args), self.session.member
+            benchmark = member.benchmarks.create(pattern, method, kwargs, options)
+            return wait(self.session.benchmarks.run(member, benchmark))
 
     @with_raw_line
     @magic_arguments()
