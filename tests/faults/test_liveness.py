@@ -171,7 +171,8 @@ async def test_calls_that_are_acknowledged_when_they_begin(members, caller, gate
     assert other.began == [1]
 
 
-async def test_a_caller_that_is_gone(members, gate):
+@pytest.mark.parametrize("level", ["progress", "instance"])
+async def test_a_caller_that_is_gone(members, gate, level):
     """A call that reports to its caller is cancelled if that is gone, and not run elsewhere."""
     ended = asyncio.Event()
 
@@ -186,7 +187,7 @@ async def test_a_caller_that_is_gone(members, gate):
     leaving = members.connector("caller")
     await leaving.open()
     pattern, method = parse_call("app.server.work", domain=DOMAIN)
-    report = CallReport("progress")
+    report = CallReport(level)
     calling = asyncio.create_task(
         leaving.member.rpc.call(pattern, method, {}, timeout=600, report=report)
     )

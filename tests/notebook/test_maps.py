@@ -15,6 +15,7 @@ import pytest_asyncio
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook, error_text, shown_error
 from tests.support.cells import Cell
+from tests.support.fabric import until
 from tests.support.peers import DOMAIN, Peer
 
 if TYPE_CHECKING:
@@ -422,6 +423,41 @@ async def test_a_restarted_kernel_starts_anew(start_notebook: StartNotebook, uri
             pricing.reset()
             await notebook.restart()
             await notebook.load()
+
+
+async def test_a_kernel_that_is_restarted_during_a_map(
+    start_notebook: StartNotebook, uri: str
+) -> None:
+    """Its rows under way are cancelled at the service, its bar stays, and it can be run again."""
+    async with AmqBrokerConnector(uri, DOMAIN, "test", "shop3", keep_alive_seconds=0.5) as fabric:
+        pricing = Pricing()
+        functions = {"square": pricing.square}
+        server = await fabric.serve(functions, type="shop", id="restart", prefetch=100)
+        notebook = await start_notebook()
+
+        async def begin() -> Cell:
+            await notebook.connect(uri, id="restarting")
+            await notebook.run(
+                f"import pandas as pd\n{NUMBERS}\n%config FabricMagics.progress_after = 0"
+            )
+            line = MAP.replace("pricing.", f"{DOMAIN}.shop.restart.")
+            cell = notebook.execute_no_wait(line, cell_id="map")
+            await pricing.called(7)
+            await cell.until(lambda cell: any("3 of 10 rows" in text for text in bars(cell)))
+            return cell
+
+        old = await begin()
+        await notebook.restart()
+        await until(lambda: server.stats["square"].running == 0)
+        assert server.stats["square"].cancelled == 4
+        assert "3 of 10 rows" in bars(old)[0]
+        pricing.reset()
+        await notebook.load()
+        new = await begin()
+        assert pricing.calls.total() == 7
+        pricing.gate.set()
+        await new.wait()
+        assert await notebook.value("squares.result.sum(), len(squares)") == "(np.int64(285), 10)"
 
 
 # -- the bar

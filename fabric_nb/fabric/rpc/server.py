@@ -562,10 +562,13 @@ class Server:
             log.debug("A message about calls of %s was not answered: %s", self.name, lost)
 
     def _probe_callers(self) -> None:
-        """Cancel item streams, and calls that report, whose callers are gone."""
+        """Cancel item streams, and calls whose callers have asked for any report, if they are gone.
+
+        Other callers do not know probes.
+        """
         for running in self.running:
             reply_to, correlation_id = running.key
-            if reply_to and (running.reporter is not None or running.worker is None):
+            if reply_to and (running.report or running.worker is None):
                 probe = probe_message(correlation_id)
                 self.control.send(reply_to, probe, partial(self._on_probed, running))
 
