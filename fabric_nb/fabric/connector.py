@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -13,6 +14,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from types import EllipsisType
@@ -22,6 +24,7 @@ from fabric_nb.errors import InvalidArgumentType, InvalidName, NotConnected, Not
 from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, State
 from fabric_nb.fabric.core.tasks import Failures, failures
 from fabric_nb.fabric.core.timeouts import finite_limit, time_limit
+from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.core.waiting import named
 from fabric_nb.fabric.data.queues import Start
 from fabric_nb.fabric.data.stream_options import DEFAULT_MAX_ROWS, DEFAULT_PREFETCH, StreamOptions
@@ -35,6 +38,7 @@ from fabric_nb.fabric.rpc.bench import DEFAULT_IN_FLIGHT as DEFAULT_BENCH_IN_FLI
 from fabric_nb.fabric.rpc.bench import BenchOptions
 from fabric_nb.fabric.rpc.bench_result import BenchResult
 from fabric_nb.fabric.rpc.call_handle import CallHandle
+from fabric_nb.fabric.rpc.current_call import enclosing_call
 from fabric_nb.fabric.rpc.instance_statistics import graph_frame, statistics_frame
 from fabric_nb.fabric.rpc.instances import ping_frame
 from fabric_nb.fabric.rpc.map_calls import DEFAULT_IN_FLIGHT, MapOptions, OnError
@@ -44,6 +48,8 @@ from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.proxy import ServiceProxy
 from fabric_nb.fabric.rpc.serve_options import Ack, Redelivered, ServeOptions
 from fabric_nb.fabric.rpc.server import Server
+from fabric_nb.fabric.rpc.traced_call import TracedCall
+from fabric_nb.fabric.tracing.tracer import ActiveSpan
 from fabric_nb.fabric.wire.data_encoding import Compression, Format, data_message
 from fabric_nb.fabric.wire.names import (
     ALL_INSTANCES,
@@ -116,6 +122,7 @@ class AmqBrokerConnector:
         rejected: record of messages that could not be read, or were refused.
         publisher: publisher of data.
         logs: log feeds; call it to open one.
+        traces: traces of sampled calls.
 
     Raises:
         InvalidName: domain, type or id is not 1 to 63 letters, digits, ``-`` or ``_``, or an
@@ -161,6 +168,7 @@ class AmqBrokerConnector:
         self.rejected = self.member.rejected
         self.publisher = self.member.publisher
         self.logs = self.member.logs
+        self.traces = self.member.traces
         self._cache_ttl = discovery_cache_ttl
 
     # -- opening and closing
@@ -390,6 +398,36 @@ class AmqBrokerConnector:
             version=version,
             idempotent=idempotent,
         )
+
+    async def trace(
+        self,
+        call: str,
+        /,
+        *,
+        timeout: float | None = None,
+        version: str | None = None,
+        idempotent: bool = False,
+        **kwargs: Any,
+    ) -> TracedCall:
+        """Call a remote method, and return the call with the spans of all services on its way.
+
+        Example::
+
+            traced = await fabric.trace("my_app.report", day=1)
+            traced                      # a waterfall: service, instance, method, duration, error
+            traced.result
+
+        Each fabric_nb service publishes its part to ``{domain}.spans``; of one on amqp-fabric, its
+        caller's part is there. A call that fails raises its error where `TracedCall.result` is
+        read. Arguments are those of `call`.
+
+        Raises:
+            BrokerRefused: the user lacks permission to receive spans.
+            FabricError: the call was not sent.
+        """
+        pattern, method = parse_call(call, domain=self.domain)
+        options = {"timeout": timeout, "version": version, "idempotent": idempotent}
+        return await self.member.rpc.trace(TracedCall(call), pattern, method, kwargs, **options)
 
     def call_stream(
         self,
@@ -787,6 +825,7 @@ class AmqBrokerConnector:
         exchanges: Collection[str] = (),
         reply_queues: Collection[str] = (),
         remote_drain: bool = False,
+        trace_slow: float | None = None,
         replacing: Server | None = None,
     ) -> Server:
         """Serve an API, under this service's address or another one of its domain.
@@ -809,6 +848,7 @@ class AmqBrokerConnector:
             allow: users of the broker whose calls are accepted; None: all users.
             exchanges: additional exchanges whose messages are accepted as calls.
             reply_queues: additional names of reply queues.
+            trace_slow: seconds from which a call is kept in `traces`; failed ones are kept too.
             remote_drain: callers may ask an instance to leave (`drain`).
             replacing: the current server of this address; no call is lost, and it finishes its
                 in-flight calls.
@@ -830,6 +870,7 @@ class AmqBrokerConnector:
             exchanges=exchanges,
             reply_queues=reply_queues,
             remote_drain=remote_drain,
+            trace_slow=trace_slow,
         )
         name = ServiceName(self.domain, type or self.name.type, id or self.name.id)
         functions = public_functions(api)
@@ -965,7 +1006,17 @@ class AmqBrokerConnector:
         if self.state is State.CLOSED:
             raise NotConnected(f"{self.fqn} is not open: open the connector first.")
         message = data_message(payload, headers, self.name, form=format, compression=compression)
-        return self.publisher.publish(message)
+        outer = enclosing_call()
+        kind = str((headers or {}).get("msg_type", ""))
+        parent = None if outer is None else outer.span
+        span = self.member.tracer.begin_message(parent, self.fqn, kind)
+        if span is None:
+            return self.publisher.publish(message)
+        message.headers = {**message.headers, **span.headers()}
+        span.request = len(message.body)
+        confirmation = self.publisher.publish(message)
+        confirmation.add_done_callback(partial(_end_message, span))
+        return confirmation
 
     async def subscribe_data(
         self,
@@ -1059,6 +1110,11 @@ class AmqBrokerConnector:
     async def init_logging_handler(self, handler: AmqpHandler) -> None:
         """Publish the records of `handler` to the domain's log exchange."""
         await self.member.logs.publish_from(handler)
+
+
+def _end_message(span: ActiveSpan, confirmation: asyncio.Future[None]) -> None:
+    error = None if confirmation.cancelled() else confirmation.exception()
+    span.end("ok" if error is None else "failed", "" if error is None else error_text(error))
 
 
 def _interval(seconds: float | bool) -> float | None:

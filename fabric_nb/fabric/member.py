@@ -30,6 +30,9 @@ from fabric_nb.fabric.rpc.mapping import Maps
 from fabric_nb.fabric.rpc.requester import Requester
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.rpc.service_host import ServiceHost
+from fabric_nb.fabric.tracing.publisher import SpanPublisher
+from fabric_nb.fabric.tracing.tracer import Tracer
+from fabric_nb.fabric.tracing.traces import Traces
 from fabric_nb.fabric.wire.names import ServiceName, check_version
 
 OPEN_TIMEOUT = 10.0
@@ -65,6 +68,8 @@ class FabricMember:
         maps: maps of its calls over rows.
         benchmarks: benchmarks of methods.
         host: services that it offers.
+        traces: traces that it collects.
+        tracer: tracer of the calls that it makes and serves.
         publisher: publisher of data.
         streams: data streams, subscriptions and playbacks.
         logs: log feeds, and handlers whose records are published.
@@ -115,13 +120,21 @@ class FabricMember:
             rejected=self.rejected,
             background=self._background,
         )
+        collector = f"{name.fqn}.{self.instance}"
+        self.traces = Traces(
+            connection, name, collector, rejected=self.rejected, background=self._background
+        )
+        self._spans = SpanPublisher(connection, name.domain)
+        self.tracer = Tracer(collector, self.traces, self._spans)
         resolver = Resolver(self.registry, listening=listen, own=name)
         self.rpc = RpcClient(
             connection,
-            Requester(connection, self.rejected, self._background, f"{name.fqn}.{self.instance}"),
+            Requester(connection, self.rejected, self._background, collector),
             resolver=resolver,
             registry=self.registry,
             history=self.calls,
+            tracer=self.tracer,
+            traces=self.traces,
             timeout=timeout,
         )
         self.instances = Instances(connection, self.rpc, resolver, self.registry)
@@ -150,6 +163,7 @@ class FabricMember:
             registry=self.registry if listen else None,
             rejected=self.rejected,
             calls=self.calls,
+            tracer=self.tracer,
         )
 
     def _announcing_connection(self, presence: Presence) -> Callable[[], Connection]:
@@ -213,6 +227,8 @@ class FabricMember:
         if self.announcer is not None:
             await self.announcer.close()
         await self.host.close(limit)
+        await self._spans.close()
+        await self.traces.close()
         await self.streams.close()
         await self.logs.close()
         await self.publisher.close()

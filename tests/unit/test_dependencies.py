@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 FOR_USERS = [
     *PROJECT["dependencies"],
-    *(text for extra in ("arrow", "keyring", "terminal", "zstd") for text in EXTRAS[extra]),
+    *(text for extra in ("arrow", "keyring", "otel", "terminal", "zstd") for text in EXTRAS[extra]),
 ]
 FOR_DEVELOPERS = [*EXTRAS["demo"], *EXTRAS["test"], *EXTRAS["dev"]]
 

@@ -22,7 +22,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("frames", "broker", "fabric.core"),
     ("fabric.amqp",),
     ("fabric.wire",),
-    ("fabric.discovery", "fabric.data", "fabric.logs"),
+    ("fabric.discovery", "fabric.data", "fabric.logs", "fabric.tracing"),
     ("fabric.rpc",),
     ("fabric.doctor",),
     ("fabric.member",),

@@ -29,9 +29,14 @@ from fabric_nb.fabric.rpc.queues import DESCRIBE
 from fabric_nb.fabric.rpc.requester import Requester, new_correlation_id
 from fabric_nb.fabric.rpc.retry import retry
 from fabric_nb.fabric.rpc.running_calls import RunningCall
+from fabric_nb.fabric.rpc.traced_call import TracedCall
+from fabric_nb.fabric.tracing.tracer import ActiveSpan, Tracer
+from fabric_nb.fabric.tracing.traces import Traces
 from fabric_nb.fabric.wire.calls import INSTANCE, OUTPUT, PROGRESS
 from fabric_nb.fabric.wire.names import ALL_INSTANCES, ServiceName, ServicePattern
 
+COMPLETE_WITHIN = 1.0
+"""Seconds after a call in which the spans of the services on its way arrive."""
 ANNOUNCED_WITHIN = 1.0
 """Seconds after connecting in which all instances on fabric_nb have announced themselves."""
 MAX_ERROR_LINES = 20
@@ -47,6 +52,8 @@ class RpcClient:
         resolver: resolver of short names.
         registry: known services.
         history: record of the calls.
+        tracer: tracer of the calls.
+        traces: traces that the member collects.
         timeout: default timeout of a call, in seconds; None: no limit.
 
     Attributes:
@@ -61,9 +68,13 @@ class RpcClient:
         resolver: Resolver,
         registry: Registry,
         history: CallLog,
+        tracer: Tracer,
+        traces: Traces,
         timeout: float | None,
     ) -> None:
         self._connection = connection
+        self._tracer = tracer
+        self._traces = traces
         self.requester = requester
         self._resolver = resolver
         self._registry = registry
@@ -99,10 +110,19 @@ class RpcClient:
         version: str | None = None,
         idempotent: bool = False,
         report: CallReport | None = None,
+        traced: Callable[[ActiveSpan], object] | None = None,
     ) -> Any:
         """Call a method of the service that a name means; see `AmqBrokerConnector.call`.
 
-        `report`, if given, receives the instance that answers.
+        Args:
+            pattern: name of the service.
+            method: the method's name.
+            kwargs: its keyword arguments.
+            timeout: seconds; None: the client's timeout.
+            version: version that the service must have.
+            idempotent: safe to run twice.
+            report: receives the instance that answers, and what else it asks for.
+            traced: called with the span of the call, which is then sampled in any case.
         """
         if self._connection.in_other_loop:  # another thread's loop, as in a subshell of JupyterLab
             work = self.call(
@@ -113,6 +133,7 @@ class RpcClient:
                 version=version,
                 idempotent=idempotent,
                 report=report,
+                traced=traced,
             )
             return await self._connection.run_in_own_loop(work)
         if pattern.instance == ALL_INSTANCES:
@@ -131,6 +152,7 @@ class RpcClient:
                 left = _left(seconds, began)
             made.service, made.report = name, report
             made.correlation_id = new_correlation_id()
+            made.span = span = self._begin_span(outer, name, method, traced)
             instance = pattern.instance and self._resolver.resolve_instance(name, pattern.instance)
             failed: FabricError | None = None
             try:
@@ -144,6 +166,7 @@ class RpcClient:
                         report=report,
                         correlation_id=made.correlation_id,
                         instance=instance,
+                        span=span,
                     )
                 except (ConnectionLost, ServiceLost, Unroutable) as error:
                     if instance and not isinstance(error, ConnectionLost):
@@ -182,7 +205,59 @@ class RpcClient:
             report=made.report,
             correlation_id=made.correlation_id,
             instance=instance,
+            span=made.span,
         )
+
+    def _begin_span(
+        self,
+        outer: RunningCall | None,
+        name: ServiceName,
+        method: str,
+        traced: Callable[[ActiveSpan], object] | None = None,
+    ) -> ActiveSpan | None:
+        """Begin the span of a call, if it is sampled."""
+        if traced is not None:
+            span = self._tracer.begin_trace(name.fqn, method)
+            traced(span)
+            return span
+        parent = None if outer is None else outer.span
+        return self._tracer.begin_call(parent, name.fqn, method, nested=outer is not None)
+
+    async def trace(
+        self,
+        traced: TracedCall,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        **options: Any,
+    ) -> TracedCall:
+        """Call a method, and collect the spans of the services on the way; see `TracedCall`.
+
+        Raises:
+            BrokerRefused: the user lacks permission to receive spans.
+            FabricError: the call was not sent.
+        """
+        if self._connection.in_other_loop:
+            work = self.trace(traced, pattern, method, kwargs, **options)
+            await self._connection.run_in_own_loop(work)
+            return traced
+        name = await self._resolver.resolve(pattern, timeout=self.timeout)
+        await self._traces.listen([name.domain])
+
+        def begin(span: ActiveSpan) -> None:
+            traced.trace = self._traces.begin(span.context.trace_id)
+
+        try:
+            result = await self.call(pattern, method, kwargs, traced=begin, **options)
+            traced.succeed(result)
+        except FabricError as error:
+            if traced.trace is None or not traced.trace.spans:
+                raise
+            traced.error = error
+        if traced.trace is not None:
+            await self._traces.complete(traced.trace, COMPLETE_WITHIN)
+        traced.done = True
+        return traced
 
     async def _call_all(
         self,
@@ -297,6 +372,7 @@ class RpcClient:
         with self._history.record_made(pattern, method) as made:
             name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
             made.service, made.correlation_id = name, new_correlation_id()
+            made.span = self._begin_span(outer, name, method)
             instance = pattern.instance and self._resolver.resolve_instance(name, pattern.instance)
             items = self.requester.stream(
                 name,
@@ -305,6 +381,7 @@ class RpcClient:
                 timeout=seconds,
                 correlation_id=made.correlation_id,
                 instance=instance,
+                span=made.span,
             )
             try:
                 async with aclosing(items):

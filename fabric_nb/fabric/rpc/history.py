@@ -19,6 +19,7 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.tracing.tracer import ActiveSpan
 from fabric_nb.fabric.wire.calls import call_id
 from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.libraries import importing
@@ -216,7 +217,7 @@ class CallLog:
 class MadeCall:
     """Measures a call that is made, and records its outcome."""
 
-    __slots__ = ("_log", "_method", "_start", "correlation_id", "report", "service")
+    __slots__ = ("_log", "_method", "_start", "correlation_id", "report", "service", "span")
 
     def __init__(self, log: CallLog, service: object, method: str) -> None:
         self.service = service
@@ -224,6 +225,8 @@ class MadeCall:
         self.correlation_id = ""
         """Correlation id of its last try."""
         self.report: CallReport | None = None
+        self.span: ActiveSpan | None = None
+        """Its span, if it is sampled."""
         self._log = log
         self._method = method
         self._start = 0.0
@@ -249,6 +252,8 @@ class MadeCall:
 
     def _add(self, seconds: float, outcome: Outcome, error: str = "", traceback: str = "") -> None:
         report = self.report
+        if self.span is not None:
+            self.span.end(outcome, error)
         self._log.add(
             CallRecord(
                 time.time() - seconds,

@@ -24,7 +24,7 @@ from fabric_nb.errors import (
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.fast_channel import OnOutcome
-from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.amqp.message import Delivery, Headers, Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
@@ -37,12 +37,14 @@ from fabric_nb.fabric.rpc.in_flight import InFlightCall, InFlightCalls
 from fabric_nb.fabric.rpc.item_streams import WINDOW, Incoming, keep_probing
 from fabric_nb.fabric.rpc.liveness import LivenessMonitor, NoInstanceLeft
 from fabric_nb.fabric.rpc.pings import Pings
+from fabric_nb.fabric.tracing.tracer import ActiveSpan
 from fabric_nb.fabric.wire.calls import (
     CALL,
     ITEM,
     PROGRESS,
     Expired,
     Request,
+    call_id,
     dead_lettered_from,
     read_reply,
     running_instance,
@@ -127,6 +129,7 @@ class Requester:
         report: CallReport | None = None,
         correlation_id: str = "",
         instance: str = "",
+        span: ActiveSpan | None = None,
     ) -> Any:
         """Call a method and return its result.
 
@@ -142,6 +145,7 @@ class Requester:
             report: is filled in while the call is queued and runs.
             correlation_id: id of the call, from `new_correlation_id`; empty for any.
             instance: id of the instance to call; empty for any.
+            span: span of the call, if it is sampled.
 
         Raises:
             Unroutable: no instance serves the method, or the instance is not there.
@@ -163,7 +167,10 @@ class Requester:
         correlation_id = correlation_id or new_correlation_id()
         channel = self._channel_to(name)
         level = "" if report is None else report.level
-        message = self._message(request, correlation_id, timeout, report=level, method=named)
+        trace = _trace(span, request, correlation_id)
+        message = self._message(
+            request, correlation_id, timeout, report=level, method=named, trace=trace
+        )
         try:
             if not (self._replies.is_open and channel.is_ready and channel.accepts(message)):
                 async with asyncio.timeout(timeout):
@@ -171,7 +178,9 @@ class Requester:
                     await channel.check_size(message, f"The request to {name.fqn}.{method}")
                 call.since = loop.time()
                 left = None if timeout is None else deadline - call.since
-                message = self._message(request, correlation_id, left, report=level, method=named)
+                message = self._message(
+                    request, correlation_id, left, report=level, method=named, trace=trace
+                )
             self._calls.add(correlation_id, call)
             channel.send(
                 name.api_exchange,
@@ -208,11 +217,14 @@ class Requester:
                     report=report,
                     correlation_id=correlation_id,
                     instance=instance,
+                    span=span,
                 )
             raise await self._refused(name, channel, error) from None
         finally:
             self._calls.pop(correlation_id, None)
             call.reply.cancel()
+        if span is not None:
+            span.reply = len(delivery.body)
         if report is not None:
             report.instance = running_instance(delivery)
         return await self._result(delivery, given or timeout, f"{name.fqn}.{method}")
@@ -226,6 +238,7 @@ class Requester:
         timeout: float | None,
         correlation_id: str = "",
         instance: str = "",
+        span: ActiveSpan | None = None,
     ) -> AsyncGenerator[Any, None]:
         """Call a method and yield the items of its generator as they arrive.
 
@@ -247,14 +260,19 @@ class Requester:
         probing = asyncio.ensure_future(
             keep_probing(lambda: self._probe(incoming, correlation_id, lost))
         )
-        message = self._message(request, correlation_id, timeout, credit=WINDOW, method=named)
+        trace = _trace(span, request, correlation_id)
+        message = self._message(
+            request, correlation_id, timeout, credit=WINDOW, method=named, trace=trace
+        )
         try:
             async with asyncio.timeout(timeout):
                 channel = await self._ready_channel_to(name)
                 await self._control_ready()
                 await channel.check_size(message, f"The request to {label}")
             left = None if timeout is None else now + timeout - loop.time()
-            message = self._message(request, correlation_id, left, credit=WINDOW, method=named)
+            message = self._message(
+                request, correlation_id, left, credit=WINDOW, method=named, trace=trace
+            )
             self._streams[correlation_id] = incoming
             self._calls.add(correlation_id, call)
             channel.send(name.api_exchange, key, message, mandatory=True, on_outcome=incoming.fail)
@@ -278,6 +296,7 @@ class Requester:
                 timeout=timeout,
                 correlation_id=correlation_id,
                 instance=instance,
+                span=span,
             )
             async with contextlib.aclosing(again):
                 async for item in again:
@@ -299,6 +318,7 @@ class Requester:
         credit: int = 0,
         report: str = "",
         method: str = "",
+        trace: Headers | None = None,
     ) -> Message:
         """Return a request's message as it is sent now, to the current reply queue."""
         return request.message(
@@ -310,6 +330,7 @@ class Requester:
             credit=credit,
             report=report,
             method=method,
+            trace=trace,
         )
 
     def _cancel(
@@ -508,6 +529,14 @@ def new_correlation_id() -> str:
 def _fail_stream(incoming: Incoming, lost: asyncio.Future[None]) -> None:
     if not lost.cancelled():
         incoming.fail(lost.exception())
+
+
+def _trace(span: ActiveSpan | None, request: Request, correlation_id: str) -> Headers | None:
+    """Return the headers of a sampled request, and record it in its span."""
+    if span is None:
+        return None
+    span.request, span.call = len(request.body), call_id(correlation_id)
+    return span.headers()
 
 
 def _address(name: ServiceName, method: str, instance: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from fabric_nb.fabric.amqp.message import NO_ACK, Delivery
 from fabric_nb.fabric.rpc.access import CallerIdentity
 from fabric_nb.fabric.rpc.call_reporter import CallReporter
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
+from fabric_nb.fabric.tracing.tracer import ActiveSpan
 from fabric_nb.fabric.wire.calls import call_id, seconds_left, wanted_report
 from fabric_nb.fabric.wire.instances import MAX_LISTED, CallStatus
 
@@ -46,6 +47,7 @@ class RunningCall:
             likewise.
         task: task to cancel with it; None while nothing can be cancelled, as a thread.
         thread: thread of the loop.
+        span: its span; None if it is not sampled.
     """
 
     method: ServedMethod
@@ -62,6 +64,7 @@ class RunningCall:
     checked: float = 0.0
     task: asyncio.Task[None] | None = None
     thread: int = field(default_factory=threading.get_ident)
+    span: ActiveSpan | None = None
     _cancellation: threading.Event | None = None
 
     def __post_init__(self) -> None:

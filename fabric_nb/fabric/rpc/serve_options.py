@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from fabric_nb.errors import InvalidArgument
+from fabric_nb.fabric.core.timeouts import finite_limit
 from fabric_nb.fabric.core.values import whole
 from fabric_nb.fabric.wire.names import check_version
 
@@ -38,6 +39,8 @@ class ServeOptions:
             exchange, and ``"*"`` means all, including dead letters.
         reply_queues: additional names of reply queues (shell patterns, ``rpc.reply-*``), beside
             those that the broker or aio-pika generates.
+        trace_slow: seconds from which a call is kept in `fabric.traces`, with the calls that it
+            makes; failed ones are kept too; None: only sampled calls have a trace.
         remote_drain: an instance finishes and leaves when a caller asks it to (`fabric.drain`); any
             caller whose calls are accepted may do so.
 
@@ -57,11 +60,13 @@ class ServeOptions:
     exchanges: Collection[str] = ()
     reply_queues: Collection[str] = ()
     remote_drain: bool = False
+    trace_slow: float | None = None
 
     def __post_init__(self) -> None:
         check_version(self.version)
         prefetch = whole(self.prefetch, "prefetch", low=1, high=MAX_PREFETCH)
         object.__setattr__(self, "prefetch", prefetch)  # an int, where numpy's was given
+        object.__setattr__(self, "trace_slow", _slow(self.trace_slow))
         for name, choices in (("redelivered", Redelivered), ("ack", Ack)):
             if (value := getattr(self, name)) not in get_args(choices):
                 known = " or ".join(map(repr, get_args(choices)))
@@ -74,3 +79,7 @@ class ServeOptions:
             other.redelivered,
             other.single_active,
         )
+
+
+def _slow(seconds: float | None) -> float | None:
+    return None if seconds is None else finite_limit(seconds, "trace_slow")

@@ -34,6 +34,7 @@ from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, in_thread, watched
 from fabric_nb.fabric.core.timeouts import time_limit
+from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.rpc.access import STRAY, AccessControl
 from fabric_nb.fabric.rpc.call_reporter import CallReporter
 from fabric_nb.fabric.rpc.call_threads import call_threads
@@ -62,6 +63,7 @@ from fabric_nb.fabric.rpc.running_calls import RunningCall, RunningCalls
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
 from fabric_nb.fabric.rpc.served_statistics import ServedStatistics
+from fabric_nb.fabric.tracing.tracer import ActiveSpan, LocalSpan, Tracer
 from fabric_nb.fabric.wire.calls import (
     CALL,
     INSTANCE,
@@ -98,6 +100,8 @@ LONG_CALL = 1.0
 _VALUES = frozenset((type(None), bool, int, float, str, list, tuple, dict))
 """Types of results that are neither awaited nor collected."""
 
+_UNTRACED: AbstractContextManager[None] = contextlib.nullcontext()
+
 REDELIVERED = (
     "{call} was delivered before, to an instance that has not answered and may have run it; it is"
     " not run again, because its service refuses that (redelivered='refuse')."
@@ -114,6 +118,7 @@ class Server:
         instance: id of this process among the instances of the service.
         rejected: record of requests that cannot be read.
         calls: record of the calls.
+        tracer: tracer of the calls.
         on_change: called when the functions were replaced and when it was closed.
 
     Attributes:
@@ -140,6 +145,7 @@ class Server:
         instance: str,
         rejected: RejectedMessages,
         calls: CallLog,
+        tracer: Tracer,
         on_change: Callable[[Server], object] = lambda _: None,
     ) -> None:
         self.name = name
@@ -151,6 +157,7 @@ class Server:
         self._direct_origin = origin(name.api_exchange, name.instance_key(instance))
         self._rejected = rejected
         self._calls = calls
+        self._tracer = tracer
         self._on_change = on_change
         self.around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self.closed = False
@@ -652,6 +659,7 @@ class Server:
     async def _begin(self, running: RunningCall, kwargs: Mapping[str, Any]) -> None:
         method, delivery = running.method, running.delivery
         function = self.access.authorized(method.function, running.caller)
+        running.span = self._begin_span(running)
         current_call.set(running)
         if (credit := wanted_credit(delivery)) and is_generator(function):
             # Not one of the `prefetch` calls, because it may last. Acknowledged at once, so that no
@@ -672,6 +680,34 @@ class Server:
             self.running.discard(running)
             if running.reporter is not None:
                 running.reporter.close()
+
+    def _begin_span(self, running: RunningCall) -> ActiveSpan | None:
+        delivery, kept = running.delivery, self.options.trace_slow is not None
+        span = self._tracer.begin_served(
+            delivery.headers, self._fqn, running.method.name, local=kept
+        )
+        if span is not None:
+            span.request, span.call = len(delivery.body), running.id
+        return span
+
+    def _end_span(
+        self,
+        running: RunningCall,
+        seconds: float,
+        error: BaseException | None,
+        traceback: str,
+        outcome: Outcome | None,
+    ) -> None:
+        if (span := running.span) is None:
+            return
+        text = "" if error is None else error_text(error)
+        span.end(outcome or ("ok" if error is None else "failed"), text, traceback)
+        if isinstance(span, LocalSpan) and (error is not None or self._is_slow(seconds)):
+            span.keep()
+
+    def _is_slow(self, seconds: float) -> bool:
+        limit = self.options.trace_slow
+        return limit is not None and seconds >= limit
 
     def _reporter(self, running: RunningCall) -> CallReporter:
         reply_to, correlation_id = running.key
@@ -695,7 +731,7 @@ class Server:
         method.stats.running += 1
         began = time.perf_counter()
         try:
-            with self.around():
+            with self.around(), _attached(running.span):
                 result, error = await self._outcome(running, function, kwargs)
             if running.cancelled:
                 await ignore_cancellation(lambda: self._ending)
@@ -758,7 +794,7 @@ class Server:
         running.task = asyncio.current_task()
         self.running.add(running)
         try:
-            with self.around():
+            with self.around(), _attached(running.span):
                 items = Items(invoke(method.function, kwargs), threads=self.options.threads)
                 try:
                     await self._outgoing.send(running, items, credit)
@@ -792,6 +828,7 @@ class Server:
         method, delivery = running.method, running.delivery
         method.stats.record(seconds, error, cancelled=outcome == "cancelled")
         self.changes += 1
+        self._end_span(running, seconds, error, traceback, outcome)
         if method.name.startswith("_"):  # built in
             return
         self.callers.record(running.caller.service, method.name, failed=error is not None)
@@ -808,3 +845,7 @@ class Server:
         if error is not None:
             tables = delivery.headers.get(TABLES_HEADER)
             self._calls.keep_failed(record, delivery.body, tables)
+
+
+def _attached(span: ActiveSpan | None) -> AbstractContextManager[None]:
+    return _UNTRACED if span is None else span.attached()

@@ -15,6 +15,7 @@ from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import Function
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.server import Server
+from fabric_nb.fabric.tracing.tracer import Tracer
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName
 
@@ -32,6 +33,7 @@ class ServiceHost:
             member does not listen.
         rejected: record of requests that cannot be read.
         calls: record of the calls.
+        tracer: tracer of the calls.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ServiceHost:
         registry: Registry | None,
         rejected: RejectedMessages,
         calls: CallLog,
+        tracer: Tracer,
     ) -> None:
         self._connection = connection
         self._name = name
@@ -54,6 +57,7 @@ class ServiceHost:
         self._registry = registry
         self._rejected = rejected
         self._calls = calls
+        self._tracer = tracer
         self._servers: dict[ServiceName, Server] = {}
         self._retiring: dict[Server, asyncio.Task[None]] = {}
         """Servers that were replaced, until their last calls are answered."""
@@ -97,6 +101,7 @@ class ServiceHost:
             instance=self._instance,
             rejected=self._rejected,
             calls=self._calls,
+            tracer=self._tracer,
             on_change=self._on_change,
         )
         try:

@@ -86,6 +86,7 @@ class Request:
         credit: int = 0,
         report: str = "",
         method: str = "",
+        trace: Headers | None = None,
     ) -> Message:
         """Return the message of the call.
 
@@ -99,6 +100,7 @@ class Request:
             report: what the caller wants to know of the call: nothing, `INSTANCE`, `PROGRESS`
                 or `OUTPUT`.
             method: the method, if the request is sent to one instance.
+            trace: headers of its place in a trace, if it is sampled.
         """
         headers: Headers = _request_headers(reply_to, caller, report)
         if self.tables is not None:
@@ -107,6 +109,8 @@ class Request:
             headers = {**headers, STREAM_HEADER: credit}
         if method:
             headers = {**headers, METHOD_HEADER: method}
+        if trace:
+            headers = {**headers, **trace}
         return Message(
             self.body,
             headers=headers,

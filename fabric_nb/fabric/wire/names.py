@@ -78,6 +78,11 @@ def log_exchange(domain: str) -> str:
     return f"{domain}.log.records"
 
 
+def span_exchange(domain: str) -> str:
+    """Return the exchange of a domain's spans, ``{domain}.spans``."""
+    return f"{domain}.spans"
+
+
 def check_part(value: object, kind: str) -> str:
     """Return `value` if it is a valid `kind` (domain, type or id); raise `InvalidName` if not."""
     if isinstance(value, str) and _PART.match(value):

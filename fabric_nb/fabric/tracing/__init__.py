@@ -1,0 +1,1 @@
+"""Traces: spans of calls and messages over all services on their way."""
