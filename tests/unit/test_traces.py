@@ -81,7 +81,7 @@ def test_invalid_contexts(parent: object) -> None:
 
 
 def test_contexts_of_others() -> None:
-    """Later versions are read; foreign state is forwarded in bounds; no forged collector is taken."""
+    """Later versions are read, other state is forwarded in bounds, a collector is a member."""
     assert read_trace({"traceparent": f"01-{TRACE}-{PARENT}-01-more"}) is not None
     for state in ("fabric=", "fabric=a.b", "fabric=a b.c.d.e", 7, "fabric=" + "a" * 500, "=,=,,"):
         context = read_trace({"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": state})
@@ -221,12 +221,12 @@ def test_incomplete_and_circular_spans() -> None:
     )
 )
 def test_any_spans_have_a_place(
-    given_spans: list[tuple[int, int | None, str, float, float]],
+    found: list[tuple[int, int | None, str, float, float]],
 ) -> None:
     """Each span is shown exactly once, as a row or as the service's part of one."""
     spans = {
         number: span(number, parent, kind, start=start, ms=ms)
-        for number, parent, kind, start, ms in given_spans
+        for number, parent, kind, start, ms in found
     }
     nodes = tree(spans.values())
     shown = [node.span for node in nodes] + [node.server for node in nodes if node.server]
@@ -236,7 +236,7 @@ def test_any_spans_have_a_place(
 
 
 def test_a_trace_of_many_spans() -> None:
-    """Deep and wide traces have a tree; the text and the picture end with the number of the rest."""
+    """Deep and wide traces have a tree; text and picture end with the number of the rest."""
     deep = [span(0), *(span(n, n - 1, start=n / 1e6) for n in range(1, 10_000))]
     assert max(node.depth for node in tree(deep)) == MAX_DEPTH
     wide = [span(0), *(span(n, 0, start=n / 1e6) for n in range(1, 10_000))]

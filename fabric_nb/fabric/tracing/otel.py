@@ -45,12 +45,10 @@ class OtelSpan:
 
     Attributes:
         context: its place in the trace.
-        parent_id: id of the span that it belongs to; empty for the first one.
     """
 
-    def __init__(self, span: trace.Span, parent_id: str) -> None:
+    def __init__(self, span: trace.Span) -> None:
         self._span = span
-        self.parent_id = parent_id
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
         context = read_trace(carrier)
@@ -82,7 +80,6 @@ class OtelSpan:
         )
         if not within and parent is not None:
             current = _PROPAGATOR.extract(replace(parent, collector="").headers(), current)
-        before = trace.get_current_span(current).get_span_context()
         otel_kind, operation, operation_type = _KINDS[kind]
         destination = _destination(service, kind)
         attributes = {
@@ -96,7 +93,7 @@ class OtelSpan:
         target = destination if kind == "producer" else f"{service}.{method}"
         tracer = trace.get_tracer("fabric_nb", __version__)
         span = tracer.start_span(f"{operation} {target}", current, otel_kind, attributes)
-        return cls(span, trace.format_span_id(before.span_id) if before.is_valid else "")
+        return cls(span)
 
     @contextmanager
     def _current(self) -> Iterator[None]:

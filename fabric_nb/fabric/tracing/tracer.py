@@ -285,7 +285,8 @@ class Tracer:
         collector = self.member if collected else "" if before is None else before.collector
         context = replace(span.context, collector=collector)
         record = self._record if collector and (context.sampled or collected) else None
-        parent_id = span.parent_id
+        # Of those that fabric_nb has begun: others, between them, are not in its traces.
+        parent_id = "" if before is None else before.span_id
         return ActiveSpan(context, parent_id, kind, service, method, self.member, record, span)
 
 
