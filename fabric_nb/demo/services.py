@@ -19,12 +19,13 @@ SERVICES = {
     "calc (first instance)": "fabric_nb.demo.calc",
     "calc (second instance)": "fabric_nb.demo.calc",
     "monitor": "fabric_nb.demo.monitor",
+    "orders": "fabric_nb.demo.orders",
 }
 
 
 @contextmanager
 def demo_services(uri: str, domain: str = DOMAIN) -> Iterator[None]:
-    """Run two calculators on amqp-fabric, which form a clique, and a monitor on fabric_nb.
+    """Run two calculators on amqp-fabric, which form a clique, a monitor and a shop on fabric_nb.
 
     Raises:
         DemoFailed: A service did not start.

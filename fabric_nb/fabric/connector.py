@@ -414,7 +414,7 @@ class AmqBrokerConnector:
         Example::
 
             traced = await fabric.trace("my_app.report", day=1)
-            traced                      # a waterfall: service, instance, method, duration, error
+            print(traced.text)          # a waterfall: service, instance, duration, error
             traced.result
 
         Each fabric_nb service publishes its part to ``{domain}.spans``; of one on amqp-fabric, its

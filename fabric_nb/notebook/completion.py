@@ -81,7 +81,7 @@ def _candidates(
         yield from candidates.own
     elif magic == "fabric_stream":
         yield from _header_values(candidates.services)
-    elif magic in ("fabric_call", "fabric_map", "fabric_bench"):
+    elif magic in ("fabric_call", "fabric_map", "fabric_bench", "fabric_trace"):
         yield from _call_candidates(typed, fragment, candidates)
 
 

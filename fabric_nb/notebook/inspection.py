@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fabric_nb.fabric.member import FabricMember
     from fabric_nb.fabric.rpc.proxy import RemoteMethod
 
-_CALLING = re.compile(r"(?:^|=)\s*%{1,2}fabric_call\s")
+_CALLING = re.compile(r"(?:^|=)\s*%{1,2}fabric_(?:call|map|trace)\s")
 _PROXY_HELP = re.compile(r"(?P<method>[^\s?!%].*\.service\(.*\)\.[A-Za-z_]\w*)\?{1,2}\s*")
 Fields = list[tuple[str, str]]
 """Fields of a help page, as pairs of heading and text."""
@@ -35,7 +35,7 @@ DESCRIPTION_TIMEOUT = 1.0
 
 
 def call_at(code: str, cursor: int) -> tuple[str, bool] | None:
-    """Return the call in the `%fabric_call` line at the cursor, and whether the cursor is on it.
+    """Return the call in the `%fabric_call` (or map, trace) at the cursor, and if it is on it.
 
     Example:
         >>> call_at("x = %fabric_call calc.multiply x=5", 25)

@@ -55,6 +55,9 @@ line-height:18px;font-weight:600;white-space:nowrap;color:#fff}
 .fabric-nb svg{width:300px;height:36px;overflow:visible;fill:none;stroke-width:1.5px;
 stroke:var(--jp-brand-color1,#1f7fd1)}
 .fabric-nb td svg{width:120px;height:16px;vertical-align:middle}
+.fabric-nb td svg.bar{width:300px;stroke:none}
+.fabric-nb svg.bar .ran{fill:#3d8bd4}.fabric-nb svg.bar .failed{fill:#cf4a4a}
+.fabric-nb svg.bar .waited{fill:#9aa4af}
 .fabric-nb path{vector-effect:non-scaling-stroke}
 .fabric-nb .bars{width:min(480px,100%);margin:6px 0}
 .fabric-nb .bars svg{display:block;width:100%;height:72px;stroke:none;
@@ -184,7 +187,37 @@ class Bars:
     lines: Sequence[str]
 
 
-Cell = str | int | float | Badge | Code | Spark | None
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar on a time axis that all rows of a column share.
+
+    Attributes:
+        start: start of the bar, as a share of the axis from 0 to 1.
+        length: length of the bar, likewise.
+        waiting: share of the axis at its beginning in which it has only waited.
+        tone: ``quiet``, or ``bad`` for a failure.
+    """
+
+    start: float
+    length: float
+    waiting: float = 0.0
+    tone: Tone = "quiet"
+
+    @property
+    def steps(self) -> tuple[int, int, int]:
+        """Start, begin and end, each in thousandths of the axis; at least one long."""
+        start = min(max(round(self.start * 1000), 0), 999)
+        end = min(max(round((self.start + self.length) * 1000), start + 1), 1000)
+        return start, min(max(round((self.start + self.waiting) * 1000), start), end), end
+
+    @property
+    def blocks(self) -> str:
+        """The bar as a row of block characters; lighter ones where it has waited."""
+        start, begin, end = (math.floor(step * SPARK_BARS / 1000) for step in self.steps)
+        return " " * start + "░" * (begin - start) + "█" * max(1, end - begin)
+
+
+Cell = str | int | float | Badge | Code | Spark | Bar | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +384,16 @@ def _columns(heights: Sequence[float]) -> str:
         f"M{x} 100V{100 - max(1, round(99 * height / highest))}h.94V100z"
         for x, height in enumerate(heights)
         if height > 0
+
+
+@dataclass(frozen=True, slots=True)
+def _bar_html(bar: Bar) -> str:
+    start, begin, end = bar.steps
+    tone = "failed" if bar.tone == "bad" else "ran"
+    waited = f'<path class="waited" d="M{start} 20V80H{begin}V20Z"></path>' if begin > start else ""
+    return (
+        f'<svg class="bar" viewBox="0 0 1000 100" preserveaspectratio="none">{waited}'
+        f'<path class="{tone}" d="M{begin} 20V80H{end}V20Z"></path></svg>'
     )
 
 
@@ -389,6 +432,8 @@ def _cell_html(cell: Cell, css: str) -> str:
             return f'<td class="code">{escape(cell.text)}</td>'
         case Spark():
             return f"<td>{_spark_html(cell)}</td>"
+        case Bar():
+            return f"<td>{_bar_html(cell)}</td>"
     return f"<td{css}>{escape(cell_text(cell))}</td>"
 
 
@@ -401,6 +446,8 @@ def cell_text(cell: Cell) -> str:
             return cell.text
         case Spark():
             return cell.bars
+        case Bar():
+            return cell.blocks
         case float():
             return f"{cell:,.1f}"
         case bool() | str():

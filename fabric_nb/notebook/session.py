@@ -21,7 +21,8 @@ from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.server import Server
-from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
+from fabric_nb.fabric.rpc.traced_call import TracedCall
+from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, parse_call
 from fabric_nb.notebook.benchmarks import CellBenchmarks
 from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CellCalls
@@ -40,6 +41,7 @@ from fabric_nb.notebook.views.registry import RegistryView
 from fabric_nb.notebook.views.services import Filter
 from fabric_nb.notebook.views.serving import AllServingView, ServingView
 from fabric_nb.notebook.views.streams import StreamsView
+from fabric_nb.notebook.views.traces import TraceView
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.data.stream import Stream
@@ -115,6 +117,7 @@ class Session:
         *,
         timeout: float,
         retry: bool = False,
+        sample: float = 0.0,
         notes: tuple[str, ...] = (),
     ) -> None:
         """Connect, and show the connection under the cell.
@@ -126,6 +129,7 @@ class Session:
             settings: arguments of `AmqBrokerConnector`.
             timeout: seconds that connecting may take.
             retry: retry within `timeout` while the broker is not reachable.
+            sample: share of the calls that are traced.
             notes: sentences to show.
         """
         self.loop = asyncio.get_running_loop()
@@ -139,6 +143,7 @@ class Session:
             self.benchmarks.watch(fabric.member)
         self._fabric, self._settings = fabric, settings
         fabric.timeout = settings["timeout"]
+        fabric.traces.sample = sample
         if self.calls.show_cancellation not in fabric.member.rpc.on_cancel:
             fabric.member.rpc.on_cancel.append(self.calls.show_cancellation)
         namespace = self._shell.user_ns
@@ -227,6 +232,15 @@ class Session:
     async def show_calls(self, *, failed: bool = False) -> None:
         """Show the calls made and served, or only the failed ones."""
         self.screen.show(CallsView(self.member, FAILED if failed else ALL))
+
+    async def trace(self, call: str, kwargs: Mapping[str, Any], **options: Any) -> TracedCall:
+        """Call a method with a trace, and show its waterfall; errors are those of the call."""
+        member = self.member
+        pattern, method = parse_call(call, domain=member.domain)
+        traced = TracedCall(call)
+        self.screen.show(TraceView(member, traced))
+        await member.rpc.trace(traced, pattern, method, kwargs, **options)
+        return traced
 
     def cell_ended(self) -> None:
         """Update all views, with the output printed so far."""

@@ -291,6 +291,77 @@ async def test_statistics_of_five_minutes(
     await _picture(connected, screens, "statistics-saved", ".fabric-nb")
 
 
+# -- traces
+
+SHOP = """
+import asyncio, logging
+from fabric_nb import AmqBrokerConnector
+
+async def part(name, functions):
+    member = AmqBrokerConnector(
+        fabric.member._uri, fabric.domain, "shop", name,
+        keep_alive_seconds=1, keep_alive_listen=True,
+    )
+    await member.open()
+    await member.serve({key: f.__get__(member) for key, f in functions.items()})
+    return member
+
+async def place(self, sku, count=1):
+    total = await self.call("pricing.quote", sku=sku, count=count)
+    await self.call("stock.reserve", sku=sku, count=count)
+    await self.publish_data({"sku": sku}, {"msg_type": "ORDER"})
+    return {"sku": sku, "total": total}
+
+async def quote(self, sku, count=1):
+    await asyncio.sleep(0.02)
+    return 4.5 * count
+
+async def reserve(self, sku, count=1):
+    await self.call("warehouse.pick", sku=sku)
+    if count > 3:
+        raise ValueError(f"{count} of {sku} are not in stock")
+
+async def pick(self, sku):
+    await asyncio.sleep(0.05)
+
+members = [
+    await part("orders-desk", {"place": place}),
+    await part("pricing", {"quote": quote}),
+    await part("stock", {"reserve": reserve}),
+    await part("warehouse", {"pick": pick}),
+]
+names = {"orders-desk", "pricing", "stock", "warehouse"}
+while not names <= {service.name.id for service in fabric.registry.services()}:
+    await asyncio.sleep(0.05)
+"""
+
+
+async def test_waterfall(connected: LabNotebook, shop: AmqBrokerConnector, screens: Path) -> None:
+    """A traced call is a waterfall, live and in the static copy; a row opens to its details."""
+    await connected.execute(SHOP)
+    table = await show(connected, '%fabric_trace orders-desk.place sku="tea" count=2')
+    await expect(table.locator(ROWS)).to_have_count(5)
+    await expect(table.locator(".badges")).to_contain_text("done")
+    await expect(table.locator(".facts")).to_contain_text("4 services")
+    bars = table.locator("td.bar i.ran")
+    await expect(bars).to_have_count(5)
+    widths = [(await bar.bounding_box() or {"width": 0})["width"] for bar in await bars.all()]
+    assert widths[0] > 100 > 1 <= min(widths)
+    await opened(table, "stock")
+    await _picture(connected, screens, "trace")
+
+    table = await show(connected, '%fabric_trace orders-desk.place sku="tea" count=9')
+    await expect(table.locator("td.bar i.failed")).to_have_count(2)
+    await table.locator(ROWS).nth(2).get_by_role("button", name="Details").click()
+    await expect(table.locator(".detail").first).to_contain_text("Traceback")
+    await _picture(connected, screens, "trace-failed")
+    await connected.execute("for member in members: await member.close()")
+    await connected.execute("%fabric_disconnect")
+    saved = connected.panel.locator(".fabric-table-last")
+    await expect(saved.locator("svg.bar").first).to_be_visible()
+    await _picture(connected, screens, "trace-saved", ".fabric-nb")
+
+
 # -- streams
 
 

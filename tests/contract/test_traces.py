@@ -82,8 +82,7 @@ async def test_a_trace_over_services(caller):
     assert (traced.df.outcome == "ok").all()
     served = caller.traces.df.query("kind == 'server'")
     assert sorted(served.method) == ["order", "quote", "reserve", "write"]
-    text = repr(traced)
-    assert [line.split()[0] for line in text.splitlines()] == [row[2] for row in WATERFALL]
+    assert [line.split()[0] for line in traced.text.splitlines()] == [row[2] for row in WATERFALL]
     assert traced.svg.count("<rect") == 10
     again = await caller.trace("shop.order", sku="tea")
     assert len(again.trace) == 9

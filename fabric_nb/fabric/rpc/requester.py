@@ -223,10 +223,8 @@ class Requester:
         finally:
             self._calls.pop(correlation_id, None)
             call.reply.cancel()
-        if span is not None:
-            span.reply = len(delivery.body)
-        if report is not None:
-            report.instance = running_instance(delivery)
+        if report is not None or span is not None:
+            _note_reply(delivery, report, span)
         return await self._result(delivery, given or timeout, f"{name.fqn}.{method}")
 
     async def stream(
@@ -537,6 +535,13 @@ def _trace(span: ActiveSpan | None, request: Request, correlation_id: str) -> He
         return None
     span.request, span.call = len(request.body), call_id(correlation_id)
     return span.headers()
+
+
+def _note_reply(delivery: Delivery, report: CallReport | None, span: ActiveSpan | None) -> None:
+    if report is not None:
+        report.instance = running_instance(delivery)
+    if span is not None:
+        span.reply = len(delivery.body)
 
 
 def _address(name: ServiceName, method: str, instance: str) -> tuple[str, str]:

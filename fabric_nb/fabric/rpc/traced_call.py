@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabric_nb.fabric.tracing.traces import Trace
 from fabric_nb.fabric.tracing.tree import Node, tree
-from fabric_nb.fabric.tracing.waterfall import waterfall_svg, waterfall_text
+from fabric_nb.fabric.tracing.waterfall import duration, waterfall_svg, waterfall_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 class TracedCall:
     """A call that was sampled, with the spans of all services on its way.
 
-    Its `repr` is a waterfall of the spans in text, and a notebook shows it as a picture.
+    Example::
+
+        traced = await fabric.trace("my_app.report", day=1)
+        print(traced.text)                # a waterfall
+        Path("report.svg").write_text(traced.svg)
 
     Attributes:
         label: name of the call, as in ``my_app.report``.
@@ -61,8 +65,14 @@ class TracedCall:
         """The waterfall as SVG."""
         return waterfall_svg(self.label, self.nodes)
 
-    def _repr_svg_(self) -> str:
-        return self.svg
+    @property
+    def text(self) -> str:
+        """The waterfall as lines of text."""
+        return waterfall_text(self.label, self.nodes)
 
     def __repr__(self) -> str:
-        return waterfall_text(self.label, self.nodes)
+        if not self.done:
+            return f"<TracedCall {self.label}: running>"
+        nodes, state = self.nodes, "failed" if self.error else "done"
+        after = f" after {duration(max(node.end for node in nodes))}" if nodes else ""
+        return f"<TracedCall {self.label}: {state}{after}>"

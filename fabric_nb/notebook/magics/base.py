@@ -81,6 +81,9 @@ class SessionMagics(Magics, Configurable):
     progress_after = Float(2.0, help="Seconds before the progress of a call or map appears.").tag(
         config=True
     )
+    sample = Float(0.0, min=0.0, max=1.0, help="Share of the calls that are traced, 0 to 1.").tag(
+        config=True
+    )
     show_output = Bool(
         True, help="Show what a called method prints and logs, once it has run for two seconds."
     ).tag(config=True)
@@ -150,6 +153,11 @@ class SessionMagics(Magics, Configurable):
     def _timeout_changed(self, change: Mapping[str, Any]) -> None:
         if self.connected:
             self.session.fabric.timeout = change["new"]
+
+    @observe("sample")
+    def _sample_changed(self, change: Mapping[str, Any]) -> None:
+        if self.connected:
+            self.session.fabric.traces.sample = change["new"]
 
     def _scope(self, local_ns: Mapping[str, Any] | None) -> dict[str, Any]:
         return {**self._user_shell.user_ns, **(local_ns or {})}

@@ -1,4 +1,4 @@
-"""``%fabric_call``, ``%fabric_map``, ``%fabric_bench`` and ``%fabric_result``."""
+"""``%fabric_call``, ``%fabric_trace``, ``%fabric_map``, ``%fabric_bench``, ``%fabric_result``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw
 from fabric_nb.notebook.options import BENCH, CALL, MAP, read_options, time_limit, unquoted
 
 if TYPE_CHECKING:
+    from fabric_nb.fabric.rpc.traced_call import TracedCall
     from fabric_nb.notebook.calling import ShownAfter
 
 
@@ -99,6 +100,30 @@ class CallingMagics(SessionMagics):
         if args.output is None:
             return ShownAfter(progress, OUTPUT_AFTER if self.show_output else output[False])
         return ShownAfter(progress, output[args.output])
+
+    @with_raw_line
+    @magic_arguments()
+    @argument("--timeout", "-t", type=time_limit, help="Seconds that the call may take.")
+    @argument("call", type=unquoted, help="id.method, type.id.method or domain.type.id.method")
+    @argument("keywords", nargs="*", help="name=expression ...")
+    @line_magic
+    def fabric_trace(self, line: str, local_ns: Mapping[str, Any] | None = None) -> TracedCall:
+        """Call a method, and show the calls of all services on its way as a waterfall.
+
+        In [5]: traced = %fabric_trace my_app.report day=1
+        In [6]: traced.result
+        In [7]: traced.df
+
+        A row is a call: its service and instance, when it ran and how long, how long it was queued
+        where the clocks agree, and its error. It opens to the sizes of arguments and reply, log
+        records and the traceback. Of a service on amqp-fabric only its caller's part is known. All
+        traces: fabric.traces.df; %config FabricMagics.sample = 0.01 traces a share of all calls.
+        """
+        __tracebackhide__ = True
+        with self._usage_errors(self.fabric_trace.parser):
+            args = self._parse(self.fabric_trace.parser, line, local_ns, expressions=True)
+            kwargs = arguments.keywords(" ".join(args.keywords), scope=self._scope(local_ns))
+            return wait(self.session.trace(args.call, kwargs, timeout=args.timeout))
 
     @with_raw_line
     @magic_arguments()

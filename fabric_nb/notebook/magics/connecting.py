@@ -70,6 +70,7 @@ class ConnectingMagics(SessionMagics):
                     self._settings(uri, args),
                     timeout=args.timeout or self.connect_timeout,
                     retry=args.timeout is not None,
+                    sample=self.sample,
                     notes=notes,
                 )
             )

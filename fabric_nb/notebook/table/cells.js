@@ -10,7 +10,7 @@ const two = (number) => String(number).padStart(2, "0");
 export const grouped = (number) => number.toLocaleString("en-US");
 const formats = new Map(); // decimals -> Intl.NumberFormat, cached because it is slow to create
 
-/** Value of a cell, without the tone of a badge or the line of a sparkline: null, a number or a text. */
+/** Value of a cell, without the tone of a badge, the line of a sparkline or the rest of a bar: null, a number or a text. */
 export function valueOf(cell) {
   return Array.isArray(cell) ? cell[0] : cell;
 }
@@ -22,6 +22,7 @@ export function textOf(cell, { kind, digits }, now) {
   if (typeof value !== "number") return value;
   if (kind === "age") return ago(now - value);
   if (kind === "time") return clock(value, now);
+  if (kind === "bar") return `from ${value / 10} % to ${cell[2] / 10} %`;
   if (kind === "spark") return `up to ${numberOf(value, digits)}`;
   return numberOf(value, digits);
 }
@@ -45,6 +46,7 @@ export function lengthOf(cell, { kind, digits }) {
   const value = valueOf(cell);
   if (kind === "age") return 11; // the longest text
   if (kind === "spark") return 13; // the width of the line
+  if (kind === "bar") return 60;
   if (kind === "time") return value * 1000 >= new Date().setHours(0, 0, 0, 0) ? 8 : 19;
   if (kind === "badge") return Math.ceil((value?.length ?? 0) * 1.1) + 3; // bold, and rounded at its ends
   if (typeof value !== "number") {
@@ -92,6 +94,21 @@ export function paintSpark(node, cell, text) {
     return `${start ? "M" : "L"}${x} ${MAX_HEIGHT + ZERO - char.charCodeAt(0)}${start ? "h0" : ""}`; // h0: a dot
   });
   setAttribute(svg.firstChild, "d", steps.join(""));
+}
+
+/** Paint a bar, for which `text` is read aloud: [start, begin, end, tone], in thousandths. */
+export function paintBar(node, cell, text) {
+  const [start, begin, end, tone] = Array.isArray(cell) ? cell : [0, 0, 0, ""];
+  if (node.dataset.bar === String(cell)) return;
+  node.dataset.bar = String(cell);
+  if (!node.firstChild) node.append(make("i"), make("i"), make("span", "unseen"));
+  const [waited, ran, label] = node.children;
+  for (const [part, from, to] of [[waited, start, begin], [ran, begin, end]]) {
+    part.style.insetInlineStart = `${from / 10}%`;
+    part.style.width = `${(to - from) / 10}%`;
+  }
+  ran.className = tone === "bad" ? "failed" : "ran";
+  setText(label, text);
 }
 
 export function paintBadge(node, [text, tone]) {

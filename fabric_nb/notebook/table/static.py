@@ -84,6 +84,6 @@ def _summary(cells: Sequence[Cell], columns: Sequence[Column]) -> str:
     texts = [
         cell.text if isinstance(cell, (Badge, Code)) else str(cell or "")
         for cell, column in zip(cells, columns, strict=True)
-        if column.kind not in ("number", "age", "spark")
+        if column.kind not in ("number", "age", "spark", "bar")
     ]
     return "Details of " + " · ".join(text for text in texts[:SUMMARY_CELLS] if text)

@@ -2,7 +2,7 @@
 
 import { fill, make, setAttribute, setQuoted, setText } from "../live/dom.js";
 import { Actions } from "./actions.js";
-import { paintBadge, paintSpark } from "./cells.js";
+import { paintBadge, paintBar, paintSpark } from "./cells.js";
 import { DetailView } from "./detail.js";
 import { HeadView } from "./head.js";
 import { HeadingView } from "./heading.js";
@@ -178,8 +178,9 @@ export class TableView {
     const { parentNode } = node;
     parentNode.toggleAttribute("data-zero", cell === 0 || cell === null || cell === "");
     setAttribute(parentNode, "data-unit", unitOf(parentNode.dataset.label, cell));
-    if (parentNode.className === "spark") {
-      paintSpark(node, cell, text);
+    const paint = { spark: paintSpark, bar: paintBar }[parentNode.className];
+    if (paint) {
+      paint(node, cell, text);
       if (parentNode.title !== text) parentNode.title = text;
       return;
     }
