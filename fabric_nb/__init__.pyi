@@ -207,8 +207,12 @@ from .fabric.rpc.proxy import (
 )
 from .fabric.rpc.serve_options import ServeOptions as ServeOptions
 from .fabric.rpc.server import Server as Server
+from .fabric.rpc.traced_call import TracedCall as TracedCall
+from .fabric.tracing.traces import Trace as Trace
+from .fabric.tracing.traces import Traces as Traces
 from .fabric.wire.reports import OutputLine as OutputLine
 from .fabric.wire.reports import Progress as Progress
+from .fabric.wire.spans import Span as Span
 from .frames.buffer import FrameBuffer as FrameBuffer
 from .notebook.extension import (
     load_ipython_extension as load_ipython_extension,

@@ -241,6 +241,23 @@ class RpcClient:
             work = self.trace(traced, pattern, method, kwargs, **options)
             await self._connection.run_in_own_loop(work)
             return traced
+        try:
+            await self._trace(traced, pattern, method, kwargs, options)
+        except BaseException as error:
+            traced.error = error
+            raise
+        finally:
+            traced.done = True
+        return traced
+
+    async def _trace(
+        self,
+        traced: TracedCall,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
         name = await self._resolver.resolve(pattern, timeout=self.timeout)
         await self._traces.listen([name.domain])
 
@@ -256,8 +273,6 @@ class RpcClient:
             traced.error = error
         if traced.trace is not None:
             await self._traces.complete(traced.trace, COMPLETE_WITHIN)
-        traced.done = True
-        return traced
 
     async def _call_all(
         self,

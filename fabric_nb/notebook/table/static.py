@@ -86,4 +86,4 @@ def _summary(cells: Sequence[Cell], columns: Sequence[Column]) -> str:
         for cell, column in zip(cells, columns, strict=True)
         if column.kind not in ("number", "age", "spark", "bar")
     ]
-    return "Details of " + " · ".join(text for text in texts[:SUMMARY_CELLS] if text)
+    return "Details of " + " · ".join(text.strip() for text in texts[:SUMMARY_CELLS] if text)

@@ -21,8 +21,8 @@ from fabric_nb.notebook.views.connection import state_badge
 MAX_ROWS = 20_000
 MAX_LOGS = 50
 """Log records in the detail of a row."""
-INDENT = "\u2003"
-"""Before the name of a call, once for each level; other spaces are collapsed."""
+INDENT = "\u00a0" * 3
+"""Before the name of a call, once for each level; other spaces are collapsed or wrapped."""
 MAX_INDENT = 12
 TONES: dict[SpanOutcome, Tone] = {
     "ok": "good",
@@ -90,7 +90,7 @@ class TraceView(TableView):
             f"Trace of {traced.label}",
             [
                 Badge(*state),
-                *([Badge(f"{failed:,} failed", "bad")] if failed else []),
+                *([Badge(f"{counted(failed, 'call')} failed", "bad")] if failed else []),
                 *([] if traced.done else state_badge(self.fabric)),
             ],
             facts if nodes else [],
