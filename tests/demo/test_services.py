@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from fabric_nb import AmqBrokerConnector
-from fabric_nb.demo.services import DOMAIN, demo_services
+from fabric_nb.demo.services import DOMAIN, SERVICES, demo_services
 from tests.broker.process import BrokerProcess
 
 
@@ -58,7 +58,7 @@ def test_no_service_outlives_the_demo(number: signal.Signals, tmp_path: Path) ->
             while "Running" not in (line := demo.stdout.readline()):
                 assert line, "the demo has ended"
             services = psutil.Process(demo.pid).children()
-            assert len(services) == 3
+            assert len(services) == len(SERVICES)
             demo.send_signal(number)
             demo.send_signal(number)
             assert demo.wait(20) == 0
