@@ -188,7 +188,7 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class TimeBar:
     """A bar on a time axis that all rows of a column share.
 
     Attributes:
@@ -217,7 +217,7 @@ class Bar:
         return " " * start + "░" * (begin - start) + "█" * max(1, end - begin)
 
 
-Cell = str | int | float | Badge | Code | Spark | Bar | None
+Cell = str | int | float | Badge | Code | Spark | TimeBar | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +387,7 @@ def _columns(heights: Sequence[float]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-def _bar_html(bar: Bar) -> str:
+def _bar_html(bar: TimeBar) -> str:
     start, begin, end = bar.steps
     tone = "failed" if bar.tone == "bad" else "ran"
     waited = f'<path class="waited" d="M{start} 20V80H{begin}V20Z"></path>' if begin > start else ""
@@ -432,7 +432,7 @@ def _cell_html(cell: Cell, css: str) -> str:
             return f'<td class="code">{escape(cell.text)}</td>'
         case Spark():
             return f"<td>{_spark_html(cell)}</td>"
-        case Bar():
+        case TimeBar():
             return f"<td>{_bar_html(cell)}</td>"
     return f"<td{css}>{escape(cell_text(cell))}</td>"
 
@@ -446,7 +446,7 @@ def cell_text(cell: Cell) -> str:
             return cell.text
         case Spark():
             return cell.bars
-        case Bar():
+        case TimeBar():
             return cell.blocks
         case float():
             return f"{cell:,.1f}"

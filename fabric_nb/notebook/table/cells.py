@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from fabric_nb.notebook.pages import Badge, Bar, Cell, Code, Spark, plain
+from fabric_nb.notebook.pages import Badge, Cell, Code, Spark, TimeBar, plain
 
 Kind = Literal["text", "number", "code", "badge", "time", "age", "spark", "bar"]
-Value = str | int | float | Badge | Spark | Bar | None
+Value = str | int | float | Badge | Spark | TimeBar | None
 """Value of a cell. A `str` is shown unchanged in any kind of column."""
 Wire = str | int | float | None | list[str] | list[str | float] | list[int | str]
 
@@ -36,7 +36,7 @@ class Column:
         kind: ``text``; ``number`` (right-aligned); ``code`` (code font); ``badge`` (a `Badge`);
             ``time`` (Unix time in seconds, shown as local clock time); ``age`` (Unix time in
             seconds, shown as the time elapsed since, which the browser keeps counting); ``spark``
-            (a `Spark`, shown as a small line); ``bar`` (a `Bar` on a common axis).
+            (a `Spark`, shown as a small line); ``bar`` (a `TimeBar` on a common axis).
         line: line of the row, 1 or 2, in which a narrow table shows the column; 0 hides it. Only
             tables with a second line have a narrow layout.
         digits: decimals of a number. By default integers have none and other numbers have six
@@ -69,7 +69,7 @@ def encode(value: Value, column: Column) -> Wire:
         return [plain(value.text), with_valid_tone(value).tone]
     if isinstance(value, Spark):
         return _encoded_spark(value, column)
-    if isinstance(value, Bar):
+    if isinstance(value, TimeBar):
         return [*value.steps, "bad" if value.tone == "bad" else "quiet"]
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value) if abs(value) <= LARGEST_EXACT else _whole(value)
@@ -80,7 +80,7 @@ def shown(value: Value, column: Column, now: float) -> Cell:
     """Return the value as a cell of a static table; `now` is Unix time."""
     if isinstance(value, Badge):
         return with_valid_tone(value)
-    if isinstance(value, (Spark, Bar)):
+    if isinstance(value, (Spark, TimeBar)):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         text = _number(value, column, now)

@@ -13,7 +13,7 @@ from fabric_nb.fabric.tracing.tree import Node
 from fabric_nb.fabric.tracing.waterfall import duration, instance_of, label_of, notes
 from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.fabric.wire.spans import SpanOutcome
-from fabric_nb.notebook.pages import Badge, Bar, Tone, counted, glimpse
+from fabric_nb.notebook.pages import Badge, TimeBar, Tone, counted, glimpse
 from fabric_nb.notebook.table import Column, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.connection import state_badge
@@ -110,7 +110,7 @@ class TraceView(TableView):
         return [
             INDENT * min(node.depth, MAX_INDENT) + label_of(node),
             instance_of(node),
-            Bar(node.start / whole, span.ms / whole, waiting, tone),
+            TimeBar(node.start / whole, span.ms / whole, waiting, tone),
             span.ms,
             queued,
             Badge(outcome, TONES[outcome]),
