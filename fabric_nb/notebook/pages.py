@@ -384,9 +384,9 @@ def _columns(heights: Sequence[float]) -> str:
         f"M{x} 100V{100 - max(1, round(99 * height / highest))}h.94V100z"
         for x, height in enumerate(heights)
         if height > 0
+    )
 
 
-@dataclass(frozen=True, slots=True)
 def _bar_html(bar: TimeBar) -> str:
     start, begin, end = bar.steps
     tone = "failed" if bar.tone == "bad" else "ran"
