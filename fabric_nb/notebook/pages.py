@@ -59,11 +59,14 @@ stroke:var(--jp-brand-color1,#1f7fd1)}
 .fabric-nb svg.bar .ran{fill:#3d8bd4}.fabric-nb svg.bar .failed{fill:#cf4a4a}
 .fabric-nb svg.bar .waited{fill:#9aa4af}
 .fabric-nb path{vector-effect:non-scaling-stroke}
-.fabric-nb .bars{width:min(480px,100%);margin:6px 0}
-.fabric-nb .bars svg{display:block;width:100%;height:72px;stroke:none;
+.fabric-nb .bars{width:min(480px,100%);margin:6px 0 10px}
+.fabric-nb .bars svg{display:block;width:100%;height:72px;margin-top:4px;stroke:none;
 fill:var(--jp-brand-color1,#1f7fd1);border-bottom:1px solid var(--jp-border-color1,#8888)}
 .fabric-nb .ticks{display:flex;justify-content:space-between;font-size:11px;
 font-variant-numeric:tabular-nums}
+.fabric-nb .ticks div{display:flex;width:0;justify-content:center;white-space:nowrap}
+.fabric-nb .ticks div:first-child{justify-content:flex-start}
+.fabric-nb .ticks div:last-child{justify-content:flex-end}
 .fabric-nb progress{display:block;width:100%;max-width:640px;height:8px;margin:6px 0 8px;border:0;
 border-radius:4px;overflow:hidden;appearance:none;background:var(--jp-layout-color2,#8884)}
 .fabric-nb progress::-webkit-progress-bar{background:var(--jp-layout-color2,#8884)}
@@ -177,14 +180,21 @@ class Bars:
     """A bar chart.
 
     Attributes:
+        label: name of the values.
         heights: height of each bar, from 0.
         ticks: labels below, at equal distances from the left to the right end.
         lines: the same as plain text.
     """
 
+    label: str
     heights: Sequence[float]
     ticks: Sequence[str]
     lines: Sequence[str]
+
+    @property
+    def text(self) -> str:
+        """Label and lines, as plain text."""
+        return "\n".join(one_line(plain(line)) for line in (self.label, *self.lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +247,8 @@ class Page:
         title: title.
         badges: states beside the title.
         facts: short remarks beside the title.
+        bars: bar chart above the sparkline and the tables.
         chart: sparkline above the tables.
-        bars: bar chart above the tables.
         progress: fraction from 0 to 1, shown as a bar; None for no bar.
         tables: tables; those without rows are not shown.
         printed: output of code, below the tables.
@@ -276,8 +286,8 @@ class Page:
         parts = [STYLE, '<div class="fabric-nb">', f'<div class="head">{"".join(head)}</div>']
         if self.progress is not None:
             parts.append(f'<progress max="1" value="{self.progress:.3f}"></progress>')
-        parts += [_chart_html(self.chart)] if self.chart is not None else []
         parts += [_bars_html(self.bars)] if self.bars is not None else []
+        parts += [_chart_html(self.chart)] if self.chart is not None else []
         parts += [_table_html(table) for table in self.tables if table.rows]
         parts += [f"<pre>{escape(self.printed, None)}</pre>"] if self.printed else []
         parts += [f'<div class="note">{_note(note)}</div>' for note in self.notes]
@@ -288,6 +298,7 @@ class Page:
         """Return the page as plain text."""
         head = " · ".join([self.title, *(badge.text for badge in self.badges), *self.facts])
         parts = [one_line(plain(head))]
+        parts += [self.bars.text] if self.bars is not None else []
         parts += [self.chart.text] if self.chart is not None else []
         parts += [table_text(table) for table in self.tables if table.rows]
         parts += [plain(self.printed, None)] if self.printed else []
@@ -371,8 +382,9 @@ def _spark_html(spark: Spark) -> str:
 def _bars_html(bars: Bars) -> str:
     ticks = "".join(f"<div>{escape(tick)}</div>" for tick in bars.ticks)
     return (
-        f'<div class="bars"><svg viewBox="0 0 {max(1, len(bars.heights))} 100"'
-        f' preserveaspectratio="none"><path d="{_columns(bars.heights)}"></path></svg>'
+        f'<div class="bars"><div class="note">{escape(bars.label)}</div>'
+        f'<svg viewBox="0 0 {max(1, len(bars.heights))} 100" preserveaspectratio="none">'
+        f'<path d="{_columns(bars.heights)}"></path></svg>'
         f'<div class="ticks note">{ticks}</div></div>'
     )
 

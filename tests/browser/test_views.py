@@ -229,6 +229,40 @@ async def test_progress_and_output_of_a_call(
     await server.close()
 
 
+async def test_histogram_of_a_benchmark(
+    connected: LabNotebook, shop: AmqBrokerConnector, screens: Path
+) -> None:
+    """A benchmark has live figures with a bar; then its result has a histogram, also when saved."""
+    gate = asyncio.Event()
+    calls = 0
+
+    async def quote(sku: str) -> float:
+        nonlocal calls
+        calls += 1
+        if calls > 3000:
+            await gate.wait()
+        if calls % 100 == 0:
+            raise LookupError(f"{sku} is sold out")
+        await asyncio.sleep(0.0005 * (calls % 7) ** 2)
+        return 2.5
+
+    server = await shop.serve({"quote": quote}, type="shop", id="quotes", prefetch=100)
+    call = f"{DOMAIN}.shop.quotes.quote"  # the notebook may not know the short name yet
+    await connected.start(f'%fabric_bench {call} sku="tea" --calls 4000 --yes')
+    page = connected.panel.locator(".jp-OutputArea-output .fabric-nb").last
+    await expect(page.locator(".head")).to_contain_text("2,999 calls in")
+    await expect(page.locator("progress")).to_have_js_property("value", 0.75)
+    await _picture(connected, screens, "benchmark-running", ".fabric-nb")
+    gate.set()
+    await expect(page.locator(".bars svg")).to_be_visible()
+    await expect(page.locator(".head")).to_contain_text("40 failed")
+    await expect(page.locator("progress")).to_have_count(0)
+    await expect(page.locator("table")).to_have_count(3)
+    await expect(page.locator("table").nth(1)).to_contain_text("tea is sold out")
+    await _picture(connected, screens, "benchmark-done", ".fabric-nb")
+    await server.close()
+
+
 async def _picture(
     notebook: LabNotebook, screens: Path, name: str, part: str = ".fabric-table"
 ) -> None:

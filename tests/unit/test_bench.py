@@ -204,7 +204,7 @@ def test_text() -> None:
     result = result_of(meter, "interrupted", cpu=0.97, unsent=1200)
     head, _, names, values, _, *lines = repr(result).splitlines()
     assert head == (
-        "shop.pricing.quote · interrupted · 5.0 calls/s · 5 calls in 1.0 s, 1 of them failed"
+        "shop.pricing.quote · interrupted · 1 failed · 5.0 calls/s · 5 calls in 1.0 s"
         " · 16 in flight"
     )
     assert names.split() == ["min", "mean", "p50", "p90", "p95", "p99", "max"]

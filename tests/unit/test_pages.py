@@ -15,6 +15,7 @@ from fabric_nb.notebook.pages import (
     MAX_CELL,
     STYLE,
     Badge,
+    Bars,
     Cell,
     Chart,
     Code,
@@ -190,6 +191,20 @@ def test_chart(values: list[float | None], bars: str, range_: str) -> None:
     assert f"  {bars}" in page.text()
     assert page.text().endswith(range_)
     assert "svg" in read(page).elements
+
+
+def test_bars() -> None:
+    """A bar chart has a rectangle for each bar that is not empty, scaled to the highest one."""
+    bars = Bars(HOSTILE, [10, 0, 1e9, 0.5], [HOSTILE, "4 ms"], [HOSTILE, "10"])
+    page = Page("t", bars=bars)
+    assert page.text().endswith("\n10")
+    reader = read(page)
+    assert reader.texts[-1] == "4 ms"
+    assert "svg" in reader.elements
+    path = re.search(r'<path d="([^"]*)">', page.html())
+    assert path is not None
+    assert re.findall(r"M(\d) 100V(\d+)", path[1]) == [("0", "99"), ("2", "1"), ("3", "99")]
+    assert "path" in read(Page("t", bars=Bars("none", [], [], []))).elements
 
 
 def test_gap_in_a_chart() -> None:

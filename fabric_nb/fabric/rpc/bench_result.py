@@ -234,14 +234,13 @@ class BenchResult:
     @property
     def facts(self) -> list[str]:
         """Rate, calls, and how they were made, as text."""
-        options, errors = self.options, self.errors
-        failed = f", {errors:,} of them failed" if errors else ""
+        options = self.options
         pace = f"{options.in_flight:,} in flight"
         if options.rate is not None:
             pace = f"{options.rate:,g} due/s, at most {pace}"
         return [
             f"{self.rate:,.1f} calls/s",
-            f"{self.calls:,} calls in {self.elapsed:,.1f} s{failed}",
+            f"{self.calls:,} calls in {self.elapsed:,.1f} s",
             pace,
         ]
 
@@ -286,7 +285,8 @@ class BenchResult:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        yield one_line(" · ".join([self.label, self.state, *self.facts]))
+        failed = [f"{self.errors:,} failed"] if self.errors else []
+        yield one_line(" · ".join([self.label, self.state, *failed, *self.facts]))
         if self.latency.count:
             latencies = {name: ms_text(ms) for name, ms in self.latencies.items()}
             yield ""

@@ -14,7 +14,7 @@ from fabric_nb.fabric.rpc.bench_result import (
     ms_text,
     shown_errors,
 )
-from fabric_nb.notebook.pages import Badge, Bars, Cell, Chart, Page, Table, Tone
+from fabric_nb.notebook.pages import Badge, Bars, Cell, Chart, Page, Table, Tone, counted
 
 TONES: dict[BenchState, Tone] = {
     "running": "busy",
@@ -61,7 +61,7 @@ def result_html(result: BenchResult) -> str:
 
 
 def _rates(result: BenchResult) -> Chart | None:
-    rates = [second.rate for second in result.by_second]
+    rates = [round(second.rate) for second in result.by_second]
     return Chart("calls/s", rates) if len(rates) >= CHART_FROM else None
 
 
@@ -73,6 +73,7 @@ def _histogram(result: BenchResult) -> Bars | None:
     step, rest = divmod(len(bins), TICKS - 1)
     shown = edges[::step] if step and not rest else [edges[0], edges[-1]]
     return Bars(
+        f"latency of {counted(result.latency.count, 'call')}",
         [one.number for one in bins],
         [ms_text(1000 * edge) for edge in shown],
         histogram_lines(bins),
