@@ -15,6 +15,7 @@ REFERENCE_PREFETCH_1 = "aiormq, prefetch 1"
 FABRIC_NB = "fabric_nb"
 FABRIC_NB_WIDE = "fabric_nb, prefetch 100"
 FABRIC_NB_MAP = "fabric_nb, map, prefetch 100"
+FABRIC_NB_BENCH = "fabric_nb, bench, prefetch 100"
 FABRIC_NB_REPORTS = "fabric_nb, reports, prefetch 100"
 AMQP_FABRIC = "amqp_fabric"
 FABRIC_NB_TO_AMQP_FABRIC = "fabric_nb to amqp_fabric"
@@ -47,6 +48,7 @@ KINDS: Mapping[str, tuple[str, Server]] = {
     REFERENCE_PREFETCH_1: ("aiormq", Server("aiormq", 1)),
     FABRIC_NB_WIDE: ("fabric_nb", _FABRIC_NB_SERVER_WIDE),
     FABRIC_NB_MAP: ("fabric_nb", _FABRIC_NB_SERVER_WIDE),
+    FABRIC_NB_BENCH: ("fabric_nb", _FABRIC_NB_SERVER_WIDE),
     FABRIC_NB_REPORTS: ("fabric_nb", _FABRIC_NB_SERVER_WIDE),
     GO: ("amqp091-go", Server("amqp091-go", 1)),
     GO_WIDE: ("amqp091-go", Server("amqp091-go", 100)),
@@ -59,7 +61,11 @@ KINDS: Mapping[str, tuple[str, Server]] = {
 }
 """Caller and server of each kind, in the order of measurement."""
 
-_ROLES = {FABRIC_NB_MAP: "map", FABRIC_NB_REPORTS: "call with reports"}
+_ROLES = {
+    FABRIC_NB_MAP: "map",
+    FABRIC_NB_BENCH: "bench",
+    FABRIC_NB_REPORTS: "call with reports",
+}
 """Roles of callers that do not just call."""
 CANCELLED_CALLS = 20
 """Calls that are cancelled in each round."""

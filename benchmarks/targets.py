@@ -96,6 +96,12 @@ def _calls(samples: Sequence[Sample]) -> list[Verdict]:
             of(calls.FABRIC_NB_MAP, calls.FABRIC_NB_WIDE, full, rate),
         ),
         Verdict(
+            f"{full} calls/s of {calls.FABRIC_NB_BENCH}, to a loop of calls",
+            "at least",
+            0.85,
+            of(calls.FABRIC_NB_BENCH, calls.FABRIC_NB_WIDE, full, rate),
+        ),
+        Verdict(
             f"{full} calls/s, {calls.FABRIC_NB_REPORTS}, to calls without reports",
             "at least",
             0.85,

@@ -123,7 +123,7 @@ async def run(commands: Commands) -> None:
                 peer = peers.load(setup["peer"])
                 await enter(peer.serve(setup["uri"], setup["service"], setup["prefetch"]))
                 await commands.handle_all(_no_command)
-            case "call" | "call with reports" | "cancel" | "map" as role:
+            case "call" | "call with reports" | "cancel" | "map" | "bench" as role:
                 function, run_role = _CALLERS[role]
                 calls = getattr(peers.load(setup["peer"]), function)
                 await run_role(commands, await enter(calls(setup["uri"], setup["service"])))
@@ -187,6 +187,16 @@ async def run_mapper(
     await commands.handle_all(on_command)
 
 
+async def run_bench(commands: Commands, measure: Callable[[int, float], Awaitable[int]]) -> None:
+    """Measure calls for some seconds, none of which may fail."""
+
+    async def on_command(command: Command) -> Command:
+        measurement = Measurement()
+        return measurement.done(await measure(command["in_flight"], command["seconds"]))
+
+    await commands.handle_all(on_command)
+
+
 async def run_consumer(
     commands: Commands, consume: Callable[[str, Source], AbstractAsyncContextManager[Any]]
 ) -> None:
@@ -216,6 +226,7 @@ _CALLERS: Mapping[str, tuple[str, Callable[[Commands, Any], Awaitable[None]]]] =
     "call with reports": ("call_with_reports", run_caller),
     "cancel": ("cancel", run_canceller),
     "map": ("map_rows", run_mapper),
+    "bench": ("bench", run_bench),
 }
 """Function of a peer, and what is done with what it yields, by role."""
 

@@ -93,6 +93,28 @@ async def map_rows(
 
 
 @asynccontextmanager
+async def bench(uri: str, service: str) -> AsyncIterator[Callable[[int, float], Awaitable[int]]]:
+    """Yield a function that measures calls, and returns their number."""
+    async with AmqBrokerConnector(uri, DOMAIN, "caller", service) as fabric:
+        pattern, method = parse_call(f"{SERVICE_TYPE}.{service}.echo", domain=DOMAIN)
+
+        async def measure(in_flight: int, seconds: float) -> int:
+            result = await fabric.bench_service(
+                pattern,
+                method,
+                REQUEST,
+                in_flight=in_flight,
+                seconds=seconds,
+                warmup=0,
+                repeatable=True,
+            )
+            assert not result.errors
+            return result.calls
+
+        yield measure
+
+
+@asynccontextmanager
 async def consume(
     uri: str, source: Source
 ) -> AsyncIterator[Callable[[int], Awaitable[pd.DataFrame]]]:
