@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import sys
 import threading
 from contextlib import aclosing
 
@@ -28,8 +30,6 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric.wire.names import ServicePattern
 from tests.support.fabric import until, wait_for_service
-
-pytestmark = pytest.mark.any_broker  # a map is made of calls
 
 ORDERS = pd.DataFrame({"sku": ["a", "b", "c"], "amount": [1, 2, 3]}, index=["x", "y", "z"])
 PRICES = {"a": 1.5, "b": 2.0, "c": 4.0}
@@ -735,6 +735,43 @@ async def test_map_stream_of_an_endless_iterable(fabric, pricing):
     await fabric.call("shop.pricing.value", value=1)
     assert taken == before
     assert fabric.member.rpc.pending == 0
+
+
+@pytest.mark.any_broker
+async def test_memory_of_a_map_stream(fabric):
+    """An iterable of any length needs no more memory than a short one."""
+    rows = ({"value": n} for n in range(11_000))
+    blocks = {}
+    async with aclosing(fabric.map_stream("shop.pricing.value", rows, in_flight=64)) as stream:
+        async for row, result in stream:
+            assert row["value"] == result
+            if result in (3_000, 10_000):
+                gc.collect()
+                blocks[result] = sys.getallocatedblocks()
+    assert blocks[10_000] - blocks[3_000] < 3_500  # half an object for each row
+
+
+@pytest.mark.any_broker
+async def test_a_service_that_disappears_at_row_40000(fabric, server, pricing):
+    """The results of the 40,000 rows before it are kept, and the map continues when it is back."""
+    leaving = []
+
+    def rows():
+        for n in range(45_000):
+            if n == 40_000:
+                leaving.append(asyncio.create_task(server.servers[0].close()))
+            yield {"value": n}
+
+    handle = fabric.map("shop.pricing.value", rows(), in_flight=64, timeout=1)
+    with pytest.raises(MapStopped, match=r"after 4\d,\d{3} rows, because of UnknownService"):
+        await handle
+    await leaving[0]
+    results = handle.results
+    assert len(results) - handle.progress.failed >= 40_000 - 64
+    assert handle.progress.failed <= 64
+    await server.serve(pricing, id="pricing", prefetch=100)
+    await handle.resume()
+    assert (await handle.retry_failed()).result.tolist() == list(range(45_000))
 
 
 async def test_map_by_a_short_name(fabric):

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fabric_nb.errors import RemoteError
+from fabric_nb.errors import MapStopped, RemoteError
 from tests.support.fabric import Members, until
 from tests.support.peers import DOMAIN
 
@@ -38,6 +38,30 @@ async def test_an_instance_is_killed_during_an_idempotent_map(caller, start_peer
     assert results.error.isna().all()
     assert set(results.result) == {first.pid, second.pid, third.pid}
     assert set(handle.progress.instances) == set(results.instance)
+
+
+async def test_the_last_instance_is_killed_during_a_map(caller, start_peer, broker_uri):
+    """A map whose service disappears stops, keeps its results, and continues later."""
+    peer = await start_peer("fabric_calc", broker_uri, keep_alive=0.2)
+
+    def rows():
+        for n in range(2_000):
+            if n == 1_000:
+                peer.kill()
+            yield {"value": n}
+
+    handle = caller.map(f"{CALC}.echo", rows(), in_flight=64, idempotent=True, timeout=3)
+    with pytest.raises(MapStopped, match="continues"):
+        await handle
+    progress = handle.progress
+    assert progress.done >= 1_000 - 64
+    assert len(handle.results) == progress.done
+    await start_peer("fabric_calc", broker_uri, keep_alive=0.2)
+    await handle.resume()
+    results = await handle.retry_failed()
+    assert results.error.isna().all()
+    assert results.result.tolist() == list(range(2_000))
+    assert len(handle.progress.instances) == 2
 
 
 async def begins(peer, seconds):
