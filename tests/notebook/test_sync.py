@@ -57,7 +57,7 @@ async def test_errors_and_interrupts(notebook: Notebook, calc: Peer) -> None:
     await notebook.interrupt()
     await cell.wait()
     shown = shown_error(cell, "KeyboardInterrupt")
-    assert shown.startswith("KeyboardInterrupt: my_project.calc.calc1.slow was cancelled, and it is")
+    assert shown.startswith("KeyboardInterrupt: my_project.calc.calc1.slow was cancelled, and it")
 
 
 async def test_hint_at_calls_that_are_not_awaited(notebook: Notebook, calc: Peer) -> None:

@@ -671,12 +671,13 @@ def test_serving_view() -> None:
     before = view.version()
     mine.stats["f"].record(0.002, None)
     mine.stats["f"].record(0.004, ValueError(HOSTILE))
+    mine.stats["f"].record(0.003, None, cancelled=True)
     mine.stats["f"].running = 1
     assert view.version() != before
     shown = Rendered(view)
     assert shown.texts[:4] == ["analytics.a1", "serving", "in d", "version 1.2"]
     [_, row] = shown.cells
-    assert row[:7] == ["f(x: int)", "2", "1", "0", "1", "3.0", "4.0"]
+    assert row[:7] == ["f(x: int)", "3", "1", "1", "1", "3.0", "4.0"]
     assert row[7].startswith("ValueError: <script>")
     mine.closed = True
     assert "stopped" in shown.again().texts
