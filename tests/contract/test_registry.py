@@ -297,6 +297,29 @@ async def test_statistics_are_announced(members, announcements):
     assert "stats" not in json.loads(message.body)
 
 
+async def test_hostile_statistics(listener, announce):
+    """Statistics that cannot be read are counted as rejected; the service is known without them.
+
+    Counts that are possible are shown as they are.
+    """
+    impossible = ({"since": 1, "all": [-1, 0, 0, None]}, {"since": "x"}, [], "9" * 10_000)
+    for number, stats in enumerate(impossible):
+        body = {"instance": "i", "interval": 60, "version": "1", "stats": stats}
+        await announce(f"app.bad{number}", body)
+    stats = {"since": 5, "all": [2**53, 2**53, 7, 1e300], "methods": {"f": [1], "no name": [1]}}
+    await announce("app.huge", {"instance": "i", "interval": 60, "stats": stats})
+    await wait_for_service(listener, "huge")
+    frame = listener.registry.df.set_index("id")
+    assert listener.rejected.counts == {"keep-alive": len(impossible)}
+    assert set(frame.loc["bad0":"bad3", "version"]) == {"1"}
+    assert frame.loc["bad0":"bad3", "calls"].isna().all()
+    assert frame.loc["huge", ["calls", "errors", "running"]].tolist() == [2**53, 2**53, 7]
+    assert frame.loc[["huge"], "p95_ms":].isna().all(axis=None)
+    await announce("app.huge", {"instance": "i", "interval": 60, "stats": {**stats, "since": 1}})
+    await until(lambda: listener.registry.changes == len(impossible) + 2)
+    assert frame.loc[["huge"], ["calls_s", "errors_s"]].isna().all(axis=None)
+
+
 async def count_until(listener, **counts):
     """Have queues counted until a row of the registry has these values."""
 

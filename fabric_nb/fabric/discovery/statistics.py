@@ -93,19 +93,18 @@ class RateHistory:
             now: current time.
             current: rate in the steps for which no keep-alive was due yet; None: unknown.
         """
-        end = int(now // STEP)
-        counts, seconds = self._counts, self._seconds
+        oldest = (self._newest + 1) % POINTS
+        counts = self._counts[oldest:] + self._counts[:oldest]
+        seconds = self._seconds[oldest:] + self._seconds[:oldest]
+        rates = [
+            count / known if known else math.nan
+            for count, known in zip(counts, seconds, strict=True)
+        ]
+        later = int(now // STEP) - 1 - self._newest  # steps that have ended since the newest one
+        if later < 0:
+            return [math.nan] * min(-later, POINTS) + rates[:later]
         rest = math.nan if current is None else current
-        points = []
-        for step in range(end - POINTS, end):
-            index = step % POINTS
-            if step > self._newest:
-                points.append(rest)
-            elif step > self._newest - POINTS and seconds[index]:
-                points.append(counts[index] / seconds[index])
-            else:
-                points.append(math.nan)
-        return points
+        return rates[later:] + [rest] * min(later, POINTS)
 
 
 def total_points(histories: Sequence[Sequence[float]]) -> Sequence[float]:

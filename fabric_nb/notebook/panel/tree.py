@@ -7,7 +7,7 @@ of the wire contract, arguments unless they are ASCII identifiers.
 from __future__ import annotations
 
 import keyword
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -49,6 +49,7 @@ class ServicesTree:
         self._selection: Selection | None = None
         self._items: dict[str, tuple[ServiceFacts, Item]] = {}
         self._statistics: dict[str, Item] = {}
+        self._statistics_of: dict[str, Hashable] = {}
 
     @property
     def items(self) -> dict[str, Item]:
@@ -71,13 +72,22 @@ class ServicesTree:
             return
         self._selection = selection
         now = self._services.fabric.registry.now
-        before, self._items, self._statistics = self._items, {}, {}
+        before, self._items = self._items, {}
+        known_statistics, self._statistics = self._statistics, {}
+        known_calls, self._statistics_of = self._statistics_of, {}
         for facts in selection.services:
             name = facts.name.fqn
             known = before.get(name)
             unchanged = known is not None and known[0] is facts
             self._items[name] = known if known and unchanged else (facts, _item(facts))
-            if lines := summary(facts.service, now):
+            calls = facts.statistics(now), facts.service.queues(now)
+            if calls == (None, None):
+                continue
+            self._statistics_of[name] = calls
+            if known_calls.get(name) == calls:
+                if (statistics := known_statistics.get(name)) is not None:
+                    self._statistics[name] = statistics
+            elif lines := summary(facts.service, now):
                 self._statistics[name] = _statistics(facts, lines, now)
 
     @property

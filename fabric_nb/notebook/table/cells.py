@@ -21,6 +21,8 @@ Wire = str | int | float | None | list[str] | list[str | float] | list[int | str
 TONES = frozenset({"good", "busy", "warn", "bad", "quiet"})
 LARGEST_EXACT = 2**53
 """Largest integer that is exact in a browser; larger ones are sent as text."""
+ZERO, MAX_HEIGHT, GAP = ord("0"), 63, ord(" ")
+"""Character of the height 0 of a sparkline, greatest height, and character of a gap."""
 DAY = 86_400
 YEAR_10000 = 253_402_128_000
 
@@ -93,8 +95,11 @@ def _encoded_spark(spark: Spark, column: Column) -> list[str | float] | None:
     peak = spark.peak
     if peak is None:
         return None
-    heights = [" " if y is None else chr(48 + y * 63 // 100) for y in spark.line]
-    return [_rounded(peak, column), "".join(heights)]
+    scale = MAX_HEIGHT / (peak or 1.0)
+    heights = bytes(
+        ZERO + int(value * scale) if math.isfinite(value) else GAP for value in spark.values
+    )
+    return [_rounded(peak, column), heights.decode()]
 
 
 def with_valid_tone(badge: Badge) -> Badge:

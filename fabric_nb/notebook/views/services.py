@@ -20,6 +20,9 @@ from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.notebook.pages import Badge, Tone, counted
 
+MANY, MANY_PERIOD = 500, 2.0
+"""Number of services from which their ages are looked at less often, and seconds between that; an
+arrival, a departure or a changed announcement is shown at once."""
 HIDDEN = "health_check"
 """Method that every service has; it is not listed."""
 TONES: dict[ServiceState, Tone] = {
@@ -203,7 +206,8 @@ class Services:
     def version(self) -> Hashable:
         """Return the registry's revision and the second, as states age."""
         registry = self.fabric.registry
-        return registry.revision, int(registry.now), self._unreadable
+        period = 1.0 if len(registry) < MANY else MANY_PERIOD
+        return registry.revision, int(registry.now / period), self._unreadable
 
     def select(self) -> Selection:
         """Return the services to show; the same object until they may have changed."""
