@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from fabric_nb import AmqBrokerConnector
-from tests.notebook.notebooks import Notebook, error_text, shown_error
+from tests.notebook.notebooks import Notebook, SlowCall, error_text, shown_error
 from tests.support.cells import Cell
 from tests.support.fabric import until
 from tests.support.peers import DOMAIN, Peer
@@ -573,6 +573,20 @@ async def test_maps_of_served_functions_have_no_bar(
     assert result == 30
     assert len(serving.displays) == 1
     await notebook.run("%fabric_stop mapper")
+
+
+async def test_an_interrupted_map_over_amqp_fabric(notebook: Notebook, calc: Peer) -> None:
+    """Of rows of amqp-fabric it is said that they may run on."""
+    slow = SlowCall(calc, 1.2)
+    cell = notebook.execute_no_wait(
+        f"x = %fabric_map calc1.slow seconds=[0, {slow.seconds}] --in-flight 1"
+    )
+    await slow.began()
+    await notebook.interrupt()
+    await cell.wait()
+    assert "The 1 row under way may run on, as plain functions and services on amqp-fabric do." in (
+        shown_error(cell, "KeyboardInterrupt")
+    )
 
 
 async def test_a_map_over_amqp_fabric(notebook: Notebook) -> None:

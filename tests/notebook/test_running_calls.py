@@ -239,6 +239,24 @@ async def test_an_interrupted_call_of_python_code(
     work.thread_gate.clear()
 
 
+async def test_a_cancelled_call_of_a_plain_function(
+    notebook: Notebook, watcher: AmqBrokerConnector
+) -> None:
+    """A plain function on the loop of a notebook runs on, and the caller is told so."""
+    await notebook.run(
+        "%%fabric_serve --id plain\nimport time, fabric_nb\n"
+        "def plain():\n    for _ in fabric_nb.track(range(20), 'steps'):\n        time.sleep(0.1)"
+    )
+    handle = watcher.start("my_project.notebook.plain.plain")
+    await until(lambda: handle.progress is not None)
+    assert await handle.stop() is None
+    assert handle.cancellation == (
+        "my_project.notebook.plain.plain was cancelled, but is still running on plain"
+        f" {handle.report.instance}: a plain function on an event loop runs to its end."
+    )
+    await notebook.run("%fabric_stop plain")
+
+
 async def test_an_interrupted_wait_for_a_handle(
     notebook: Notebook, server: Server, work: Work
 ) -> None:

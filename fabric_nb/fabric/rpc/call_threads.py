@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from fabric_nb.fabric.rpc.current_call import current_call
@@ -47,16 +47,17 @@ class CallThreads:
 
 def _start(self: threading.Thread) -> None:
     call = current_call.get()
-    if call is not None and call.reporter is not None and not _is_of_pool(self):
-        _run_in_context(self)
+    if call is not None and call.reporter is not None:
+        # Where threads inherit by themselves, those of pools must not keep the context, either.
+        _run_in(Context() if _is_of_pool(self) else copy_context(), self)
     call_threads.run_original(self)
 
 
 _start.__name__, _start.__doc__ = "start", threading.Thread.start.__doc__
 
 
-def _run_in_context(thread: threading.Thread) -> None:
-    context, run = copy_context(), thread.run
+def _run_in(context: Context, thread: threading.Thread) -> None:
+    run = thread.run
 
     def run_in_context() -> None:
         del vars(thread)["run"]  # a cycle, which would keep the thread in memory

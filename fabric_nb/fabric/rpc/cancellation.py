@@ -33,7 +33,12 @@ def cancellation(label: str, service: str, report: CallReport) -> str:
     if report.stopped is False:
         thread = f"a thread of {service} {report.instance}" if report.instance else "a thread"
         return f"{cancelled}, but it runs on in {thread}, which cannot be stopped."
-    if report.ahead is not None and report.began is None:
+    if report.began is not None:  # its event loop has not answered
+        return (
+            f"{cancelled}, but is still running{where}: a plain function on an event loop runs to"
+            " its end."
+        )
+    if report.ahead is not None:
         return (
             f"{cancelled} in its queue: an instance on fabric_nb will not begin it, and one on"
             " amqp-fabric will."
