@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -30,7 +31,7 @@ from fabric_nb.fabric.rpc.requester import Requester, new_correlation_id
 from fabric_nb.fabric.rpc.retry import retry
 from fabric_nb.fabric.rpc.running_calls import RunningCall
 from fabric_nb.fabric.rpc.traced_call import TracedCall
-from fabric_nb.fabric.tracing.tracer import ActiveSpan, Tracer
+from fabric_nb.fabric.tracing.tracer import OTEL_SDK, ActiveSpan, Tracer
 from fabric_nb.fabric.tracing.traces import Traces
 from fabric_nb.fabric.wire.calls import INSTANCE, OUTPUT, PROGRESS
 from fabric_nb.fabric.wire.names import ALL_INSTANCES, ServiceName, ServicePattern
@@ -152,7 +153,9 @@ class RpcClient:
                 left = _left(seconds, began)
             made.service, made.report = name, report
             made.correlation_id = new_correlation_id()
-            made.span = span = self._begin_span(outer, name, method, traced)
+            span = None
+            if outer or traced or self._traces.share or OTEL_SDK in sys.modules:
+                made.span = span = self._begin_span(outer, name, method, traced)
             instance = pattern.instance and self._resolver.resolve_instance(name, pattern.instance)
             failed: FabricError | None = None
             try:

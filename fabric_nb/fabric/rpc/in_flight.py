@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fabric_nb.fabric.rpc.call_report import CallReport
@@ -44,12 +44,9 @@ class InFlightCall:
     report: CallReport | None = None
     answering: bool = False
     instance: str = ""
-    acknowledged: bool = field(init=False)
+    acknowledged: bool = False
     missing_since: float | None = None
     no_exchange_since: float | None = None
-
-    def __post_init__(self) -> None:
-        self.acknowledged = self.instance != ""  # one that is sent to an instance
 
     def fail(self, error: BaseException | None) -> None:
         """End it with an error, unless it has ended; None is no error."""

@@ -160,14 +160,14 @@ class Requester:
         loop = asyncio.get_running_loop()
         now = loop.time()
         deadline = math.inf if timeout is None else now + timeout
-        key, named = _address(name, method, instance)
-        call = InFlightCall(
-            loop.create_future(), name, key, now, deadline, report, instance=instance
-        )
+        key = name.instance_key(instance) if instance else name.method_queue(method)
+        call = InFlightCall(loop.create_future(), name, key, now, deadline, report)
+        call.instance, call.acknowledged = instance, instance != ""
+        named = method if instance else ""
         correlation_id = correlation_id or new_correlation_id()
         channel = self._channel_to(name)
         level = "" if report is None else report.level
-        trace = _trace(span, request, correlation_id)
+        trace = None if span is None else _trace(span, request, correlation_id)
         message = self._message(
             request, correlation_id, timeout, report=level, method=named, trace=trace
         )
@@ -250,15 +250,17 @@ class Requester:
         label = f"{name.fqn}.{method}"
         channel, loop = self._channel_to(name), asyncio.get_running_loop()
         now = loop.time()
-        key, named = _address(name, method, instance)
-        call = InFlightCall(loop.create_future(), name, key, now, instance=instance)
+        key = name.instance_key(instance) if instance else name.method_queue(method)
+        call = InFlightCall(loop.create_future(), name, key, now)
+        named = method if instance else ""
+        call.instance, call.acknowledged = instance, instance != ""
         lost = _service_lost(name, label, instance)
         incoming = Incoming(on_begin=call.begin_items)
         call.reply.add_done_callback(partial(_fail_stream, incoming))
         probing = asyncio.ensure_future(
             keep_probing(lambda: self._probe(incoming, correlation_id, lost))
         )
-        trace = _trace(span, request, correlation_id)
+        trace = None if span is None else _trace(span, request, correlation_id)
         message = self._message(
             request, correlation_id, timeout, credit=WINDOW, method=named, trace=trace
         )
@@ -529,10 +531,8 @@ def _fail_stream(incoming: Incoming, lost: asyncio.Future[None]) -> None:
         incoming.fail(lost.exception())
 
 
-def _trace(span: ActiveSpan | None, request: Request, correlation_id: str) -> Headers | None:
+def _trace(span: ActiveSpan, request: Request, correlation_id: str) -> Headers:
     """Return the headers of a sampled request, and record it in its span."""
-    if span is None:
-        return None
     span.request, span.call = len(request.body), call_id(correlation_id)
     return span.headers()
 
@@ -542,11 +542,6 @@ def _note_reply(delivery: Delivery, report: CallReport | None, span: ActiveSpan 
         report.instance = running_instance(delivery)
     if span is not None:
         span.reply = len(delivery.body)
-
-
-def _address(name: ServiceName, method: str, instance: str) -> tuple[str, str]:
-    """Return the routing key of a request, and the method that the request itself names."""
-    return (name.instance_key(instance), method) if instance else (name.method_queue(method), "")
 
 
 def _service_lost(name: ServiceName, label: str, instance: str = "") -> ServiceLost:

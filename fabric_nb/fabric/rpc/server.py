@@ -13,8 +13,9 @@ import inspect
 import logging
 import os
 import socket
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Self
@@ -63,7 +64,7 @@ from fabric_nb.fabric.rpc.running_calls import RunningCall, RunningCalls
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
 from fabric_nb.fabric.rpc.served_statistics import ServedStatistics
-from fabric_nb.fabric.tracing.tracer import ActiveSpan, LocalSpan, Tracer
+from fabric_nb.fabric.tracing.tracer import OTEL_SDK, ActiveSpan, LocalSpan, Tracer
 from fabric_nb.fabric.wire.calls import (
     CALL,
     INSTANCE,
@@ -85,6 +86,7 @@ from fabric_nb.fabric.wire.running_calls import (
     probe_message,
     wanted_credit,
 )
+from fabric_nb.fabric.wire.trace_context import TRACEPARENT
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +101,6 @@ LONG_CALL = 1.0
 
 _VALUES = frozenset((type(None), bool, int, float, str, list, tuple, dict))
 """Types of results that are neither awaited nor collected."""
-
-_UNTRACED: AbstractContextManager[None] = contextlib.nullcontext()
 
 REDELIVERED = (
     "{call} was delivered before, to an instance that has not answered and may have run it; it is"
@@ -659,7 +659,12 @@ class Server:
     async def _begin(self, running: RunningCall, kwargs: Mapping[str, Any]) -> None:
         method, delivery = running.method, running.delivery
         function = self.access.authorized(method.function, running.caller)
-        running.span = self._begin_span(running)
+        if (
+            self.options.trace_slow is not None
+            or TRACEPARENT in delivery.headers
+            or OTEL_SDK in sys.modules
+        ):
+            running.span = self._begin_span(running)
         current_call.set(running)
         if (credit := wanted_credit(delivery)) and is_generator(function):
             # Not one of the `prefetch` calls, because it may last. Acknowledged at once, so that no
@@ -681,10 +686,17 @@ class Server:
             if running.reporter is not None:
                 running.reporter.close()
 
+    def _entered(self, span: ActiveSpan | None) -> AbstractContextManager[None]:
+        """Return a context manager in which a function is called."""
+        return self.around() if span is None else _both(self.around(), span.attached())
+
     def _begin_span(self, running: RunningCall) -> ActiveSpan | None:
-        delivery, kept = running.delivery, self.options.trace_slow is not None
+        delivery = running.delivery
         span = self._tracer.begin_served(
-            delivery.headers, self._fqn, running.method.name, local=kept
+            delivery.headers,
+            self._fqn,
+            running.method.name,
+            local=self.options.trace_slow is not None,
         )
         if span is not None:
             span.request, span.call = len(delivery.body), running.id
@@ -692,14 +704,12 @@ class Server:
 
     def _end_span(
         self,
-        running: RunningCall,
+        span: ActiveSpan,
         seconds: float,
         error: BaseException | None,
         traceback: str,
         outcome: Outcome | None,
     ) -> None:
-        if (span := running.span) is None:
-            return
         text = "" if error is None else error_text(error)
         span.end(outcome or ("ok" if error is None else "failed"), text, traceback)
         if isinstance(span, LocalSpan) and (error is not None or self._is_slow(seconds)):
@@ -731,7 +741,7 @@ class Server:
         method.stats.running += 1
         began = time.perf_counter()
         try:
-            with self.around(), _attached(running.span):
+            with self._entered(running.span):
                 result, error = await self._outcome(running, function, kwargs)
             if running.cancelled:
                 await ignore_cancellation(lambda: self._ending)
@@ -794,7 +804,7 @@ class Server:
         running.task = asyncio.current_task()
         self.running.add(running)
         try:
-            with self.around(), _attached(running.span):
+            with self._entered(running.span):
                 items = Items(invoke(method.function, kwargs), threads=self.options.threads)
                 try:
                     await self._outgoing.send(running, items, credit)
@@ -828,7 +838,8 @@ class Server:
         method, delivery = running.method, running.delivery
         method.stats.record(seconds, error, cancelled=outcome == "cancelled")
         self.changes += 1
-        self._end_span(running, seconds, error, traceback, outcome)
+        if running.span is not None:
+            self._end_span(running.span, seconds, error, traceback, outcome)
         if method.name.startswith("_"):  # built in
             return
         self.callers.record(running.caller.service, method.name, failed=error is not None)
@@ -847,5 +858,9 @@ class Server:
             self._calls.keep_failed(record, delivery.body, tables)
 
 
-def _attached(span: ActiveSpan | None) -> AbstractContextManager[None]:
-    return _UNTRACED if span is None else span.attached()
+@contextlib.contextmanager
+def _both(
+    first: AbstractContextManager[None], second: AbstractContextManager[None]
+) -> Iterator[None]:
+    with first, second:
+        yield

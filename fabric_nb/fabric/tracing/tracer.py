@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Record = Callable[[Span, str], object]
 """Records an ended span for the member that collects it."""
 
-_SDK = "opentelemetry.sdk.trace"
+OTEL_SDK = "opentelemetry.sdk.trace"
+"""Module of OpenTelemetry that a program has imported if it has configured an SDK."""
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
@@ -216,18 +217,18 @@ class Tracer:
             method: called method.
             nested: True if a served call makes it, whose caller has decided what is sampled.
         """
-        if _SDK in sys.modules and (otel := _otel()) is not None:
+        if OTEL_SDK in sys.modules and (otel := _otel()) is not None:
             return self._begin_with(otel, parent, "client", service, method)
         if parent is not None:
             return parent.begin("client", service, method)
-        share = self._traces.sample
+        share = self._traces.share
         if nested or not share or random.random() >= share:  # noqa: S311 - no secret
             return None
         return self.begin_trace(service, method)
 
     def begin_trace(self, service: str, method: str) -> ActiveSpan:
         """Begin the span of a call that is sampled in any case."""
-        if _SDK in sys.modules and (otel := _otel()) is not None:
+        if OTEL_SDK in sys.modules and (otel := _otel()) is not None:
             span = self._begin_with(otel, None, "client", service, method, collected=True)
         else:
             context = new_trace(self.member)
@@ -239,7 +240,7 @@ class Tracer:
         self, parent: ActiveSpan | None, service: str, kind: str
     ) -> ActiveSpan | None:
         """Begin the span of a published message; None if it is not sampled."""
-        if _SDK in sys.modules and (otel := _otel()) is not None:
+        if OTEL_SDK in sys.modules and (otel := _otel()) is not None:
             return self._begin_with(otel, parent, "producer", service, kind)
         return None if parent is None else parent.begin("producer", service, kind)
 
@@ -255,7 +256,7 @@ class Tracer:
             local: True to record a call that is not sampled, as a `LocalSpan`.
         """
         context = read_trace(headers) if TRACEPARENT in headers else None
-        if _SDK in sys.modules and (otel := _otel()) is not None:
+        if OTEL_SDK in sys.modules and (otel := _otel()) is not None:
             parent = None if context is None else self._served(context, service, method)
             return self._begin_with(otel, parent, "server", service, method)
         if context is not None and context.sampled and context.collector:

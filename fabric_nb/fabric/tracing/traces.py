@@ -76,6 +76,7 @@ class Traces:
         background: tasks of the member.
 
     Attributes:
+        share: `sample`, as the tracer reads it for each call.
         changes: number of spans that have arrived.
         dropped: number of spans that were dropped, because there were too many.
     """
@@ -94,7 +95,7 @@ class Traces:
         self._member = member
         self._rejected = rejected
         self._background = background
-        self._sample = 0.0
+        self.share = 0.0
         self._traces: OrderedDict[str, Trace] = OrderedDict()
         self._count = 0
         self._domains: set[str] = set()
@@ -112,13 +113,13 @@ class Traces:
         Raises:
             InvalidArgument: it is set to anything else.
         """
-        return self._sample
+        return self.share
 
     @sample.setter
     def sample(self, share: float) -> None:
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
             raise InvalidArgument(f"sample={shown(share)} is no share: write a number from 0 to 1.")
-        self._sample = float(share)
+        self.share = float(share)
 
     # -- receiving
 
@@ -171,7 +172,7 @@ class Traces:
         found = self._traces.get(trace)
         if found is None:
             found = self._traces[trace] = Trace(trace)
-            if not self._domains and self._sample:
+            if not self._domains and self.share:
                 self._background.spawn(self._listen_if_allowed(), name="traces")
             while len(self._traces) > MAX_TRACES or self._count > MAX_ALL_SPANS:
                 _, oldest = self._traces.popitem(last=False)
@@ -182,7 +183,7 @@ class Traces:
         try:
             await self.listen(())
         except FabricError as error:
-            self._sample = 0.0
+            self.share = 0.0
             log.warning("Calls are not sampled any more, as no spans can be received: %s", error)
 
     def add(self, span: Span) -> None:
