@@ -259,7 +259,7 @@ async def test_statistics_of_services(rabbitmq_uri: str, fabric: AmqBrokerConnec
         heading, row = (line.split() for line in done.out.splitlines())
         assert heading == [
             *("domain", "type", "id", "instances", "state"),
-            *("calls/s", "errors/s", "p95", "ms", "running", "calls", "errors"),
+            *("calls/s", "errors/s", "p95", "ms", "running", "waiting", "calls", "errors"),
         ]
         assert row[:7] == [DOMAIN, "rare", "r2", "1", "up", "0.00", "0.00"]
         assert row[8:] == ["0", "3", "0"], "running, calls and errors after a duration"

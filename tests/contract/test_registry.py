@@ -351,24 +351,21 @@ async def test_instances_are_consumers(listener, announce, raw, held):
 
 
 async def test_instances_that_cannot_be_counted(listener, announce, broker_uri):
-    """Where the broker does not tell the consumers of a queue, there may be more instances.
-
-    It is not asked again soon.
-    """
+    """Where the broker does not tell the consumers of a queue, there may be more instances."""
     async with await aio_pika.connect(broker_uri) as other:
         channel = await other.channel()
         # The broker refuses to tell another connection of an exclusive queue.
         await channel.declare_queue(f"{DOMAIN}.api.app.hand::health_check", exclusive=True)
         await announce("app.hand")
-        await announce("app.none")  # without a queue
-        services = [await wait_for_service(listener, id_) for id_ in ("hand", "none")]
+        await announce("app.none", domain="elsewhere")  # without a queue
+        services = [
+            await wait_for_service(listener, name) for name in ("hand", "elsewhere.app.none")
+        ]
         listener.registry.want_counts()
-        await until(lambda: sum(service.counted > 0 for service in services) >= 1)
-        await asyncio.sleep(0)
-        assert listener.registry.uncounted(4, lambda _: False) == []
+        await until(lambda: all(service.counted > 0 for service in services))
         for service in services:
             assert service.instance_count(listener.registry.now) == (1, True)
-        assert set(listener.registry.df.waiting.isna()) == {True}
+        assert listener.registry.df.waiting.isna().all()
 
 
 class OtherLoop:
