@@ -22,6 +22,7 @@ from fabric_nb.errors import (
 from fabric_nb.fabric.rpc import bench
 from fabric_nb.fabric.wire.names import ServicePattern
 from tests.support.fabric import until, wait_for_service
+from tests.support.internals import lose_connection
 
 if TYPE_CHECKING:
     from fabric_nb import AmqBrokerConnector
@@ -359,3 +360,31 @@ async def test_large_results(members: Members) -> None:
     fabric = await caller(members)
     result = await fabric.bench("main.large", calls=5, in_flight=2, repeatable=True)
     assert (result.calls, result.errors) == (5, 0)
+
+
+async def test_a_lost_connection(members: Members) -> None:
+    """Calls under way fail with the connection, and it continues when the connection is back."""
+    functions, _ = await shop(members)
+    fabric = await caller(members)
+    measuring = asyncio.ensure_future(
+        fabric.bench("main.quote", in_flight=4, seconds=600, warmup=0, repeatable=True)
+    )
+    await functions.called(500)
+    lose_connection(fabric.member.connection)
+    await until(lambda: fabric.last_bench is not None and fabric.last_bench.errors > 0)
+    await functions.called(functions.calls + 500)
+    measuring.cancel()
+    await asyncio.wait([measuring])
+    assert fabric.last_bench is not None
+    assert fabric.last_bench.errors_by_type.keys() <= {"ConnectionLost", "UnknownService"}
+    assert fabric.last_bench.errors < 40
+
+
+@any_broker
+async def test_ten_thousand_calls_in_flight(members: Members) -> None:
+    """The maximum number of calls in flight is possible."""
+    functions, _ = await shop(members)
+    fabric = await caller(members, timeout=120)
+    result = await fabric.bench("main.quote", in_flight=10_000, calls=20_000, repeatable=True)
+    assert (result.calls, result.errors) == (20_000, 0)
+    assert functions.calls == 20_001

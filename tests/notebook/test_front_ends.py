@@ -344,6 +344,26 @@ async def test_a_terminal_draws_the_bar_of_a_map(tmp_path: Path, uri: str, calc:
     assert drawn[-1].endswith("\n")
 
 
+async def test_a_terminal_draws_the_figures_of_a_benchmark(
+    tmp_path: Path, uri: str, calc: Peer
+) -> None:
+    """A benchmark draws its figures on a line of the terminal, and then prints its result."""
+    terminal = await Terminal.run(
+        "%load_ext fabric_nb",
+        f"%fabric_connect --domain {DOMAIN} --id bench-terminal",
+        "%fabric_bench calc1.slow seconds=0.5 --calls 2 --in-flight 1 --yes",
+        "%fabric_disconnect",
+        folder=tmp_path,
+        uri=uri,
+        screen=Screen(columns=150),
+    )
+    *drawn, end = terminal[3].split("\r")
+    assert any(f"{'█' * 12}{'░' * 12}  " in line and "1 calls in" in line for line in drawn)
+    assert end.startswith("\x1b[K")
+    assert f"{DOMAIN}.calc.calc1.slow · done" in end
+    assert "p95" in end
+
+
 async def test_a_terminal_prints_the_output_of_a_call(
     tmp_path: Path, uri: str, calc: Peer, watcher: AmqBrokerConnector
 ) -> None:

@@ -51,6 +51,7 @@ WORKING = (
     "c = %fabric_call -a calc1.multiply x=2 y=3",
     "%fabric_result c",
     '%fabric_map calc1.multiply [{"x": 2, "y": 3}]',
+    "%fabric_bench calc1.multiply x=2 y=3 --calls 3 --yes",
     '%fabric_publish kind=A -- {"n": 1}',
     "s = %fabric_stream kind=A",
     "l = %fabric_logs --level DEBUG",
@@ -64,6 +65,7 @@ WORKING = (
     "%fabric_stop l",
     SERVE,
     "%fabric_call secretive.where",
+    "%fabric_ping secretive",
 )
 FAILING = (
     "%fabric_call nobody.there",

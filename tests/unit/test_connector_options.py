@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from fabric_nb import AmqBrokerConnector, MapOptions, RemoteMethod, ServeOptions, StreamOptions
+from fabric_nb.cli.parser import command_parser
+from fabric_nb.fabric.rpc.bench import BenchOptions
 from fabric_nb.notebook.magics import FabricMagics
 from fabric_nb.notebook.options import read_options
 
@@ -18,6 +20,7 @@ CASES = [
     (AmqBrokerConnector.stream, StreamOptions, {"domain"}, set()),
     (AmqBrokerConnector.map, MapOptions, set(), set()),
     (AmqBrokerConnector.map_stream, MapOptions, set(), {"spread"}),
+    (AmqBrokerConnector.bench, BenchOptions, set(), set()),
     (RemoteMethod.map, MapOptions, set(), {"timeout", "version", "idempotent"}),
 ]
 
@@ -52,3 +55,20 @@ def test_options_of_the_magic_have_the_same_defaults() -> None:
         on_error="raise",
         spread=False,
     )
+
+
+def test_options_of_a_benchmark_have_the_same_defaults() -> None:
+    """A benchmark by magic or command has the options of `fabric.bench`, and its defaults."""
+    magic = FabricMagics.fabric_bench.parser
+    given = BenchOptions(
+        in_flight=3, seconds=5, rate=20, warmup=0, timeout=2, version=">=1", repeatable=True
+    )
+    line = ["--in-flight=3", "--seconds=5", "--rate=20", "--warmup=0", "-t", "2", "-v", ">=1", "-y"]
+    for parser, command, more in (
+        (magic, ["a.b"], {}),
+        (command_parser(), ["bench", "a.b"], {"timeout": 10}),
+    ):
+        assert read_options(BenchOptions, parser.parse_args(command)) == BenchOptions(**more)
+        assert read_options(BenchOptions, parser.parse_args([*command, *line])) == given
+        counted = read_options(BenchOptions, parser.parse_args([*command, "-n", "7"]))
+        assert counted == BenchOptions(calls=7, **more)
