@@ -41,6 +41,7 @@ MAGICS = {
     "fabric_calls": "%fabric_calls --failed",
     "fabric_map": 'prices = %fabric_map pricing.quote sku=df.sku country="DE"',
     "fabric_bench": "%fabric_bench my_app.health_check",
+    "fabric_trace": "traced = %fabric_trace my_app.report day=1",
     "fabric_ping": "%fabric_ping my_app",
     "fabric_result": "%fabric_result a b",
     "fabric_rerun": "%fabric_rerun",
