@@ -17,7 +17,8 @@ from yarl import URL
 from fabric_nb import AmqBrokerConnector, AmqpHandler
 from fabric_nb.errors import BrokerRefused, ServiceLost
 from tests.support.fabric import Members, until, wait_for_service
-from tests.support.peers import DOMAIN
+from tests.support.peers import DOMAIN, needs_amqp_fabric
+from tests.support.rabbitmq_supervisor import rabbitmq_version
 
 if TYPE_CHECKING:
     from tests.support.rabbitmq import RabbitMq
@@ -101,6 +102,21 @@ async def test_permissions_of_a_caller(join, owner):
     await assert_refused(fabric.stream(), f"{DOMAIN}.data")
     await assert_refused(fabric.logs(), f"{DOMAIN}.log.records")
     assert await fabric.call("boss.add", x=1, y=2) == 3
+
+
+@needs_amqp_fabric
+async def test_counting_instances_needs_a_permission(join, start_peer, rabbitmq_uri):
+    """Instances on amqp-fabric are counted by every caller, or on newer brokers by none."""
+    await asyncio.gather(
+        *(start_peer("calc_service", rabbitmq_uri, keep_alive=0.3) for _ in range(2))
+    )
+    fabric = await join("caller")
+    service = await wait_for_service(fabric, "calc1")
+    fabric.registry.want_counts()
+    await until(lambda: service.counted > 0)
+    count = service.instance_count(fabric.registry.now)
+    assert count == ((2, False) if rabbitmq_version() < [4, 2, 6] else (1, True))
+    assert await fabric.call("calc1.multiply", x=2, y=3) == 6
 
 
 async def test_item_streams_need_a_permission(members, owner, rabbitmq, vhost):
