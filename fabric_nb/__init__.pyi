@@ -170,7 +170,7 @@ from .fabric.logs.handler import AmqpHandler as AmqpHandler
 from .fabric.rpc.access import (
     CallerIdentity as CallerIdentity,
 )
-from .fabric.rpc.bench import BenchOptions as BenchOptions
+from .fabric.rpc.bench_options import BenchOptions as BenchOptions
 from .fabric.rpc.bench_result import BenchResult as BenchResult
 from .fabric.rpc.bench_result import ErrorCount as ErrorCount
 from .fabric.rpc.bench_result import InstanceCalls as InstanceCalls

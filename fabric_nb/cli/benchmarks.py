@@ -9,7 +9,8 @@ import sys
 from fabric_nb.cli.connecting import assignments
 from fabric_nb.cli.output import print_json, print_text
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.fabric.rpc.bench import Benchmark, BenchOptions
+from fabric_nb.fabric.rpc.bench import Benchmark
+from fabric_nb.fabric.rpc.bench_options import BenchOptions
 from fabric_nb.fabric.rpc.bench_result import BenchResult
 from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.options import read_options

@@ -34,8 +34,8 @@ from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.doctor.target import LISTEN
 from fabric_nb.fabric.logs.handler import AmqpHandler
 from fabric_nb.fabric.member import OPEN_TIMEOUT, FabricMember
-from fabric_nb.fabric.rpc.bench import DEFAULT_IN_FLIGHT as DEFAULT_BENCH_IN_FLIGHT
-from fabric_nb.fabric.rpc.bench import BenchOptions
+from fabric_nb.fabric.rpc.bench_options import DEFAULT_IN_FLIGHT as DEFAULT_BENCH_IN_FLIGHT
+from fabric_nb.fabric.rpc.bench_options import BenchOptions
 from fabric_nb.fabric.rpc.bench_result import BenchResult
 from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.current_call import enclosing_call

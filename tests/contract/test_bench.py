@@ -19,7 +19,7 @@ from fabric_nb.errors import (
     UnknownService,
     VersionMismatch,
 )
-from fabric_nb.fabric.rpc import bench
+from fabric_nb.fabric.rpc import bench_load
 from fabric_nb.fabric.wire.names import ServicePattern
 from tests.support.fabric import until, wait_for_service
 from tests.support.internals import lose_connection
@@ -175,13 +175,14 @@ async def test_a_slow_rate(members: Members) -> None:
     result = await fabric.bench("main.quote", rate=20, seconds=0.5, warmup=0, repeatable=True)
     assert functions.calls - 1 <= 11
     assert result.unsent == 0
+    assert result.elapsed >= 0.5
 
 
 async def test_calls_under_way_at_the_end(
     members: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calls that do not end are cancelled at their service, and it ends in time."""
-    monkeypatch.setattr(bench, "GRACE", 0.1)
+    monkeypatch.setattr(bench_load, "GRACE", 0.1)
     functions, _ = await shop(members)
     fabric = await caller(members)
     result = await fabric.bench("main.wait", in_flight=4, seconds=0.2, warmup=0, repeatable=True)
@@ -223,7 +224,7 @@ async def test_errors_are_counted_by_type(members: Members) -> None:
 
 async def test_a_service_that_leaves(members: Members, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends early with a sentence, and does not call a service that is gone without a pause."""
-    monkeypatch.setattr(bench, "STOP_AFTER", 1.0)
+    monkeypatch.setattr(bench_load, "STOP_AFTER", 1.0)
     functions, server = await shop(members)
     fabric = await caller(members)
     measuring = asyncio.ensure_future(
@@ -243,7 +244,7 @@ async def test_a_method_that_only_fails_is_left_alone(
     members: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends early if all calls fail, and not while one is under way that may succeed."""
-    monkeypatch.setattr(bench, "STOP_AFTER", 0.1)
+    monkeypatch.setattr(bench_load, "STOP_AFTER", 0.1)
     functions, _ = await shop(members)
     fabric = await caller(members)
     stopped = await fabric.bench("main.fail", seconds=600, warmup=0, repeatable=True)

@@ -16,7 +16,6 @@ from fabric_nb.errors import (
     InvalidTimeout,
     RemoteError,
 )
-from fabric_nb.fabric.rpc.bench import BenchOptions
 from fabric_nb.fabric.rpc.bench_meter import (
     MAX_INSTANCES,
     MAX_TYPES,
@@ -24,6 +23,7 @@ from fabric_nb.fabric.rpc.bench_meter import (
     OTHER_TYPES,
     BenchMeter,
 )
+from fabric_nb.fabric.rpc.bench_options import BenchOptions
 from fabric_nb.fabric.rpc.bench_result import BenchResult, BenchState
 from fabric_nb.fabric.wire.names import parse_call
 from tests.support.pages import CONTROLS, HOSTILE

@@ -11,7 +11,7 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector, MapOptions, RemoteMethod, ServeOptions, StreamOptions
 from fabric_nb.cli.parser import command_parser
-from fabric_nb.fabric.rpc.bench import BenchOptions
+from fabric_nb.fabric.rpc.bench_options import BenchOptions
 from fabric_nb.notebook.magics import FabricMagics
 from fabric_nb.notebook.options import read_options
 

@@ -14,7 +14,7 @@ from fabric_nb.libraries import importing
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fabric_nb.fabric.rpc.bench import BenchOptions
+    from fabric_nb.fabric.rpc.bench_options import BenchOptions
 
 BenchState = Literal["running", "done", "interrupted", "stopped"]
 """State of a benchmark: under way, ended in time, interrupted, or ended early by its errors."""

@@ -195,7 +195,7 @@ class CallingMagics(SessionMagics):
         too.
         """
         __tracebackhide__ = True
-        from fabric_nb.fabric.rpc.bench import BenchOptions
+        from fabric_nb.fabric.rpc.bench_options import BenchOptions
 
         with self._usage_errors(self.fabric_bench.parser):
             args = self._parse(self.fabric_bench.parser, line, local_ns, expressions=True)
