@@ -240,3 +240,29 @@ async def test_lost_service_with_minimal_permissions(
     await worker.close()
     with pytest.raises(ServiceLost):
         await calling
+
+
+async def test_traces_without_permission(members, join, owner, caplog):
+    """A service that may not publish spans warns once, and serves traced calls as others."""
+    server = await join("server")
+    await server.serve({"twice": lambda x: 2 * x})
+    await wait_for_service(owner, "me", methods=2)
+    for x in range(3):
+        traced = await owner.trace("me.twice", x=x)
+        assert traced.result == 2 * x
+        (node,) = traced.nodes
+        assert node.server is None
+    warnings = [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno == logging.WARNING and "Spans" in record.getMessage()
+    ]
+    assert len(warnings) == 1
+    assert f"{DOMAIN}.spans" in warnings[0]
+    assert server.state is owner.state
+    await assert_refused(server.trace("boss.add", x=1, y=2), f"{DOMAIN}.spans")
+    assert await server.call("boss.add", x=1, y=2) == 3
+    server.traces.sample = 1.0
+    assert await server.call("boss.add", x=1, y=2) == 3
+    await until(lambda: server.traces.sample == 0)
+    assert await server.call("boss.add", x=1, y=2) == 3
