@@ -25,6 +25,7 @@ from fabric_nb.cli.output import (
     print_text,
 )
 from fabric_nb.cli.services import list_services
+from fabric_nb.cli.top import show_top
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.data.stream_options import StreamOptions
@@ -217,6 +218,7 @@ async def publish_message(fabric: AmqBrokerConnector, options: argparse.Namespac
 
 _COMMANDS: dict[str, connecting.Command] = {
     "services": list_services,
+    "top": show_top,
     "ping": ping_instances,
     "call": call_method,
     "map": map_lines,

@@ -27,6 +27,8 @@ from fabric_nb.notebook.options import (
     time_limit,
 )
 
+SORTS = ("calls", "errors", "p95", "name")
+"""Columns that ``fabric-nb top`` sorts by."""
 SHELLS = ("bash", "zsh", "fish")
 
 _URI_HELP = (
@@ -55,6 +57,7 @@ def command_parser(program: str = "fabric-nb") -> argparse.ArgumentParser:
     _add_broker(commands)
     _add_serve(commands)
     _add_services(commands)
+    _add_top(commands)
     _add_ping(commands)
     _add_call(commands)
     _add_map(commands)
@@ -73,15 +76,25 @@ def _add_member(
     text: str,
     *,
     domain: str = f"domain of the fabric (default: SERVICE_DOMAIN, or {DEFAULT_DOMAIN})",
+    json: bool = True,
 ) -> argparse.ArgumentParser:
-    """Add a command that connects to a fabric; `domain` is the help of ``--domain``."""
+    """Add a command that connects to a fabric.
+
+    Args:
+        commands: parser of the commands.
+        name: name of the command.
+        text: its help.
+        domain: help of ``--domain``.
+        json: it can print JSON.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     parser.add_argument("--uri", help=_URI_HELP)
     parser.add_argument("--domain", "-d", help=domain)
     parser.add_argument(
         "--timeout", "-t", type=time_limit, default=10.0, help="seconds, or inf (default: 10)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -142,6 +155,23 @@ def _add_services(commands: Any) -> None:
         " pipe gets the rows that change",
     )
     _add_options(parser, SERVICES)
+
+
+def _add_top(commands: Any) -> None:
+    parser = _add_member(
+        commands,
+        "top",
+        "show services by their calls, live in a terminal",
+        domain="only this domain",
+        json=False,
+    )
+    parser.add_argument(
+        "--sort",
+        choices=SORTS,
+        default=SORTS[0],
+        help=f"column that services are sorted by (default: {SORTS[0]}); keys change it",
+    )
+    _add_options(parser, SERVICES[:2])
 
 
 def _add_ping(commands: Any) -> None:

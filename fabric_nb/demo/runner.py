@@ -29,7 +29,8 @@ def run_with_demo(work: Callable[[], int], domain: str = DOMAIN) -> int:
         with demo_broker() as broker:
             print(f"Broker    {broker.shown}", flush=True)
             with demo_services(broker.uri, domain):
-                print(f"Services  math.calc (2 instances), host.monitor, a shop of four, in {domain}", flush=True)
+                served = "math.calc (2 instances), host.monitor, a shop of four"
+                print(f"Services  {served}, in {domain}", flush=True)
                 return work()
     except DemoFailed as error:
         print(error, file=sys.stderr)
