@@ -378,11 +378,11 @@ class OtherLoop:
 
     async def __aenter__(self):
         self._thread.start()
-        await self._run(self._connector.open())
+        await self.run(self._connector.open())
         return self
 
     async def __aexit__(self, *_):
-        await self._run(self._connector.close())
+        await self.run(self._connector.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join)
         self._loop.close()
@@ -390,7 +390,7 @@ class OtherLoop:
     def block(self, until_set):
         self._loop.call_soon_threadsafe(until_set.wait, 20)
 
-    async def _run(self, work):
+    async def run(self, work):
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
@@ -414,6 +414,31 @@ async def test_keep_alives_from_a_thread(members, listener):
         await until(lambda: listener.registry.state(service) is ServiceState.UP)
     await until(lambda: listener.registry.state(service) is ServiceState.GONE)
     assert "fabric companion" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_statistics_of_a_blocked_loop(members, listener):
+    """A call that blocks the loop of its instance is shown as running meanwhile."""
+    connector = members.connector("cell", presence="thread", keep_alive_listen=False)
+    release = threading.Event()
+
+    def block():
+        return release.wait(20)
+
+    def row():
+        return listener.registry.df.set_index("id").loc["cell"]
+
+    async with OtherLoop(connector) as other:
+        await other.run(connector.serve({"block": block}))
+        await wait_for_service(listener, "cell", methods=2)
+        call = asyncio.create_task(listener.call("cell.block"))
+        try:
+            await until(lambda: row().state == "busy" and row().running == 1, found=row)
+            assert row().calls == 0
+        finally:
+            release.set()
+        assert await call
+        await until(lambda: row().running == 0 and row().calls == 1, found=row)
+        await until(lambda: row().calls_s == 0, found=row)
 
 
 async def test_keep_alives_from_a_blocked_loop(members, listener):
