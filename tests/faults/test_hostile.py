@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import re
@@ -15,8 +16,10 @@ import pytest
 from fabric_nb.errors import CallTimeout, MalformedMessage, RemoteError
 from fabric_nb.fabric.amqp.frames import read_header, read_properties
 from fabric_nb.fabric.amqp.message import Delivery
+from fabric_nb.fabric.wire.calls import INSTANCE_HEADER
 from fabric_nb.fabric.wire.data_encoding import compress
 from fabric_nb.fabric.wire.logs import read_log
+from fabric_nb.notebook.views.bench import result_html
 from tests.faults import hostile as tricks
 from tests.faults.hostile import (
     BIDI_TEXT,
@@ -269,6 +272,35 @@ async def test_replies_with_other_correlation_ids(fabric, hostile):
     with pytest.raises(CallTimeout):
         await fabric.call("app.evil.never", timeout=0.3)
     assert fabric.member.rpc.pending == 0
+    await assert_works(fabric)
+
+
+async def test_benchmark_of_hostile_replies(fabric, hostile):
+    """Unreadable replies, and names of instances and types, are counted in bounded space."""
+    numbers = itertools.count()
+
+    def answer(_: aio_pika.abc.AbstractIncomingMessage) -> Reply:
+        number = next(numbers)
+        text = MARKUP + TERMINAL_CODES + BIDI_TEXT
+        named = {"headers": {INSTANCE_HEADER: f"{number}{text}"}}
+        kinds = [
+            Reply(b"1", properties=named),
+            tricks.error(f"{text}{number}", text, message=text * 100),
+            Reply(b"{", properties=named),
+            Reply(b"1"),
+        ]
+        return kinds[number % 4]
+
+    await hostile.serve({"get": answer})
+    result = await fabric.bench("app.evil.get", calls=600, in_flight=8, repeatable=True)
+    assert (result.calls, result.errors) == (600, 300)
+    assert result.errors_by_type["MalformedMessage"].calls == 150
+    assert len(result.errors_by_type) < 25
+    assert len(result.by_instance) < 110
+    for shown in (repr(result), result_html(result)):
+        assert not HARMFUL.search(shown)
+        assert len(shown) < 30_000
+    assert MARKUP not in result_html(result)
     await assert_works(fabric)
 
 

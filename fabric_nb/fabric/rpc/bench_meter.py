@@ -15,7 +15,7 @@ from fabric_nb.fabric.rpc.latency_histogram import LatencyHistogram
 MAX_TYPES, MAX_INSTANCES = 20, 100
 """Types of errors, and instances, that are counted apart; both are named by other members."""
 OTHER_TYPES, OTHER_INSTANCES = "(other types)", "(other instances)"
-MAX_NAME = 60
+MAX_NAME = 64
 """Characters of the name of a type or instance."""
 SHORTEST_SECOND = 0.01
 """Seconds that the last row has at least, unless it is the only one."""
