@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fabric_nb.cli.parser import SORTS
 from fabric_nb.cli.services import STALE
@@ -134,36 +134,57 @@ def _table(lines: Sequence[Line], sort: str, domain: str, width: int) -> Table:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold reverse", expand=True)
-    table.add_column("service", no_wrap=True, ratio=1, min_width=12)
-    table.add_column("inst", justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for name, heading in (("calls", "calls/s"), ("errors", "err/s"), ("p95", "p95 ms")):
-        mark = " ▼" if name == sort else ""
-        table.add_column(f"{heading}{mark}", justify="right", no_wrap=True)
-    table.add_column("run", justify="right", no_wrap=True)
-    wide = width >= WIDE
-    if wide:
-        table.add_column("last 5 min", no_wrap=True)
+    columns = [column for column in _COLUMNS if width >= column.from_width]
+    for column in columns:
+        mark = " ▼" if column.sort == sort else ""
+        table.add_column(
+            f"{column.heading}{mark}",
+            justify=column.justify,
+            no_wrap=True,
+            ratio=1 if column.heading == "service" else None,
+        )
     for line in lines:
-        row = line.row
-        local = f"{row.type}.{row.id}"
-        name = local if row.domain == domain else f"{row.domain}.{local}"
-        state = ServiceState(row.state)
-        cells = [
-            Text(one_line(name), overflow="ellipsis"),
-            Text(str(row.instances)),
-            Text(row.state, _TONES[state]),
-            Text(_number(row.calls_s)),
-            Text(_number(row.errors_s), "red" if row.errors_s else ""),
-            Text(_number(row.p95_ms)),
-            Text("" if row.running is None else f"{row.running:,}"),
-        ]
-        table.add_row(*cells, *([Text(Spark(line.rates).bars, "cyan")] if wide else []))
+        texts = {
+            heading: Text(one_line(text), style, overflow="ellipsis")
+            for heading, text, style in _cells(line, domain)
+        }
+        table.add_row(*(texts[column.heading] for column in columns))
     return table
 
 
-WIDE = 72
-"""Columns of a terminal from which the lines of the last five minutes are shown."""
+class _Column(NamedTuple):
+    """A column, which is shown in terminals of a width and more."""
+
+    heading: str
+    justify: Literal["left", "right"] = "right"
+    from_width: int = 0
+    sort: str = ""
+
+
+_COLUMNS = (
+    _Column("service", "left"),
+    _Column("inst", from_width=56),
+    _Column("state", "left", 44),
+    _Column("calls/s", sort="calls"),
+    _Column("err/s", from_width=38, sort="errors"),
+    _Column("p95 ms", from_width=52, sort="p95"),
+    _Column("run", from_width=62),
+    _Column("last 5 min", "left", 78),
+)
+
+
+def _cells(line: Line, domain: str) -> Iterator[tuple[str, str, str]]:
+    """Yield heading, text and style of each cell of a service."""
+    row = line.row
+    local = f"{row.type}.{row.id}"
+    yield "service", local if row.domain == domain else f"{row.domain}.{local}", ""
+    yield "inst", str(row.instances), ""
+    yield "state", row.state, _TONES[ServiceState(row.state)]
+    yield "calls/s", _number(row.calls_s), ""
+    yield "err/s", _number(row.errors_s), "red" if row.errors_s else ""
+    yield "p95 ms", _number(row.p95_ms), ""
+    yield "run", "" if row.running is None else f"{row.running:,}", ""
+    yield "last 5 min", Spark(line.rates).bars, "cyan"
 
 
 def _number(value: float | None) -> str:

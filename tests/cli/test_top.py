@@ -7,6 +7,7 @@ import math
 import os
 import pty
 import re
+import signal
 import termios
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -122,8 +123,9 @@ async def test_top(broker_uri: str) -> None:
 async def test_top_without_services(broker_uri: str) -> None:
     """A fabric without services, and a small terminal, are shown as they are; Ctrl-C leaves."""
     async with top(broker_uri, "--domain", "nothing", size=(4, 30)) as screen:
-        await screen.until("fabric-nb top")
-        screen.press("\x03")
+        text = await screen.until(r"fabric-nb top[\s\S]*service +calls/s ▼")
+        assert "state" not in text
+        screen.process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(screen.process.wait(), 60) in (0, 130)
 
 
