@@ -41,7 +41,7 @@ async def measure_method(fabric: AmqBrokerConnector, options: argparse.Namespace
 
 async def _draw(line: TerminalLine, benchmark: Benchmark) -> None:
     while not (line.closed or await benchmark.ended(PERIOD)):
-        line.draw(bench_text(benchmark.result))
+        line.draw(bench_text(benchmark.totals))
 
 
 def _print(result: BenchResult, *, as_json: bool) -> None:

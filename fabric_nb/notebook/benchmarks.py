@@ -64,10 +64,10 @@ class CellBenchmarks:
 
     async def _update_page(self, benchmark: Benchmark) -> None:
         await benchmark.ended(PERIOD)
-        page = Transient(live_page(benchmark.result))
+        page = Transient(live_page(benchmark.totals))
         try:
             while not await benchmark.ended(PERIOD):
-                page.update(live_page(benchmark.result))
+                page.update(live_page(benchmark.totals))
         finally:
             page.remove()
 
@@ -76,7 +76,7 @@ class CellBenchmarks:
         self._lines.append(line)
         try:
             while not (line.closed or await benchmark.ended(PERIOD)):
-                line.draw(bench_text(benchmark.result))
+                line.draw(bench_text(benchmark.totals))
         finally:
             if not line.closed:
                 line.clear()

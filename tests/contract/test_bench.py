@@ -128,6 +128,9 @@ async def test_a_duration(members: Members) -> None:
     assert 0 < result.calls < functions.calls
     assert result.cancelled == 0
     assert result.cpu > 0
+    both = await fabric.bench("main.quote", seconds=0.1, calls=10**6, repeatable=True)
+    assert both.elapsed >= 0.1
+    assert 0 < both.calls < 10**6
 
 
 @any_broker

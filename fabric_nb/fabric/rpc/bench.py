@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
@@ -15,7 +15,7 @@ from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.rpc.bench_load import Call, Load
 from fabric_nb.fabric.rpc.bench_meter import BenchMeter
 from fabric_nb.fabric.rpc.bench_options import BenchOptions
-from fabric_nb.fabric.rpc.bench_result import BenchResult, BenchState
+from fabric_nb.fabric.rpc.bench_result import BenchResult, BenchState, InstanceCalls
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.wire.names import ServicePattern
@@ -142,6 +142,14 @@ class Benchmark:
     @property
     def result(self) -> BenchResult:
         """Result so far."""
+        return self._result(self._meter.by_instance)
+
+    @property
+    def totals(self) -> BenchResult:
+        """Result so far without its instances, whose percentiles take more time to compute."""
+        return self._result(())
+
+    def _result(self, by_instance: Sequence[InstanceCalls]) -> BenchResult:
         meter, load = self._meter, self._load
         return BenchResult(
             label=self.label,
@@ -153,7 +161,7 @@ class Benchmark:
             calls=meter.calls,
             latency=meter.latency.copy(),
             errors_by_type=meter.errors_by_type,
-            by_instance=meter.by_instance,
+            by_instance=by_instance,
             by_second=meter.by_second,
             cancelled=meter.cancelled,
             unsent=0 if load is None else load.unsent,
