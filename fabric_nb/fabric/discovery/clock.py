@@ -7,12 +7,15 @@ is blocked, no keep-alive is received, however often it is sent. So this clock s
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 TICK_PERIOD = 0.5
 """Seconds between two ticks of a loop that is not blocked."""
 STALL = 1.5
 """Seconds without a tick after which the clock stops."""
+MAX_STOPS = 100
+"""Stops of the clock that are kept to convert its times."""
 
 
 class ReceptionClock:
@@ -30,6 +33,8 @@ class ReceptionClock:
         self._stopped_at: float | None = None
         self._ticked_at: float | None = None
         self._lost = 0.0
+        self._stops: deque[tuple[float, float]] = deque(maxlen=MAX_STOPS)
+        """Time at which the clock stopped, and `_lost` before it did."""
 
     def __call__(self) -> float:
         """Return the time."""
@@ -50,7 +55,7 @@ class ReceptionClock:
         """Resume after `stop`."""
         if self._stopped_at is not None:
             now = self._clock()
-            self._lost += now - self._stopped_at
+            self._lose(now - self._stopped_at)
             self._stopped_at = None
             self._ticked_at = None if self._ticked_at is None else now
 
@@ -58,8 +63,21 @@ class ReceptionClock:
         """Record that the loop is not blocked; to be called every `TICK_PERIOD` seconds."""
         now = self._clock()
         if self._stopped_at is None:
-            self._lost += now - self._receiving_until()
+            self._lose(now - self._receiving_until())
         self._ticked_at = now
+
+    def seconds_since(self, moment: float) -> float:
+        """Return the real seconds since a time of this clock, also those in which it stood still.
+
+        If the clock has stood still at that moment, they count from the end of the stop.
+        """
+        lost = next((lost for stop, lost in self._stops if moment < stop), self._lost)
+        return self._clock() - (moment + lost)
+
+    def _lose(self, seconds: float) -> None:
+        if seconds > 0:
+            self._stops.append((self._receiving_until() - self._lost, self._lost))
+            self._lost += seconds
 
     def _receiving_until(self) -> float:
         """Return the last time of the underlying clock at which keep-alives could be received."""

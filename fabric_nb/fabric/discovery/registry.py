@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fabric_nb.fabric.discovery.clock import ReceptionClock
 from fabric_nb.fabric.discovery.eviction import EvictionPolicy
+from fabric_nb.fabric.discovery.instance_events import (
+    InstanceEvent,
+    InstanceEventKind,
+    InstanceEvents,
+)
 from fabric_nb.fabric.discovery.services import (
     GONE_AFTER,
     Instance,
@@ -98,6 +103,7 @@ class Registry:
             statistics.
         eviction: order in which names are evicted when the registry is full; some never are.
         clock: clock of all states.
+        events: instances that have come, gone, or become busy; see `instance_events`.
         dropped: number of services and instances that were dropped, or not added, because the
             registry was full.
     """
@@ -108,6 +114,7 @@ class Registry:
         self._services: dict[ServiceName, Service] = {}
         self._order: list[Service] = []
         self.eviction = EvictionPolicy()
+        self.events = InstanceEvents()
         self.instance_count = 0
         self.method_chars = 0
         self._changed = asyncio.Event()
@@ -199,28 +206,68 @@ class Registry:
         instance = service.instances.get(key)
         if keep_alive.leaving:
             if instance is not None and not instance.has_left:
+                self._add_silence(service, instance, now)
+                self._add_event("left", service, instance)
                 instance.has_left = True
                 self.revision += 1
         elif instance is not None:
             announcement = keep_alive.announcement
             if announcement != instance.announcement:
                 announcement = self._within_limit(announcement, instance.announcement)
-            if announcement != instance.announcement:
+            changed = announcement != instance.announcement
+            gone = instance.state(now) is ServiceState.GONE
+            if changed:
                 service.invalidate_methods()
+            if changed or gone:
                 self.revision += 1
-            elif instance.state(now) is ServiceState.GONE:
-                self.revision += 1
+                self._add_silence(service, instance, now)
+            was_busy = instance.is_busy and not gone
             instance.record_keep_alive(announcement, now)
+            if gone or (was_busy and not instance.is_busy):
+                self._add_event("back", service, instance)
+            if changed and instance.is_busy and not was_busy:
+                self._add_event("busy", service, instance)
         elif self._make_room_for_instance(service):
             announcement = self._within_limit(keep_alive.announcement, None)
-            service.instances[key] = Instance(key, announcement, now)
+            instance = service.instances[key] = Instance(key, announcement, now)
             self.instance_count += 1
             self.revision += 1
+            self._add_event("came", service, instance)
+            if instance.is_busy:
+                self._add_event("busy", service, instance)
             service.invalidate_methods()
         else:
             self.dropped += 1
         if not (keep_alive.leaving or own):  # its statistics arrive with the sent keep-alives
             self._record_statistics(service.instances.get(key), keep_alive.statistics, now)
+
+    def _add_event(
+        self, kind: InstanceEventKind, service: Service, instance: Instance, seconds: float = 0.0
+    ) -> None:
+        """Record an event that took place `seconds` ago."""
+        moment = time.time() - seconds
+        self.events.add(InstanceEvent(moment, kind, service.name.fqn, instance.id))
+
+    def _add_silence(self, service: Service, instance: Instance, now: float) -> None:
+        """Record that an instance was gone, before the record of what has ended its silence."""
+        if not instance.has_left and instance.gone_at < now:
+            seconds = self.clock.seconds_since(instance.gone_at)
+            self._add_event("gone", service, instance, seconds)
+
+    def instance_events(self) -> list[InstanceEvent]:
+        """Return the instances that have come, gone or become busy, in the order of their times.
+
+        Silence has no keep-alive that could record it, so that of instances that are silent now is
+        computed here.
+        """
+        now, epoch = self.clock(), time.time()
+        found = list(self.events)
+        for service in self._order:
+            for instance in service.instances.values():
+                if not instance.has_left and instance.gone_at < now:
+                    moment = epoch - self.clock.seconds_since(instance.gone_at)
+                    found.append(InstanceEvent(moment, "gone", service.name.fqn, instance.id))
+        return sorted(found, key=attrgetter("time"))
 
     def _record_statistics(
         self, instance: Instance | None, statistics: Statistics | None, now: float
@@ -297,6 +344,7 @@ class Registry:
         for name, service in list(self._services.items()):
             for key, instance in list(service.instances.items()):
                 if now - instance.last_seen > max(DROPPED_AFTER, instance.interval * GONE_AFTER):
+                    self._add_silence(service, instance, now)
                     del service.instances[key]
                     self.instance_count -= 1
                     self.method_chars -= _instance_chars(instance)

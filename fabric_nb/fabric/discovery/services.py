@@ -111,6 +111,11 @@ class Instance:
         return self.last_seen == self._first_seen
 
     @property
+    def is_busy(self) -> bool:
+        """True if it has announced that its event loop is blocked."""
+        return self.announcement is not None and self.announcement.busy_since is not None
+
+    @property
     def version(self) -> str:
         """Announced version; empty if none is announced."""
         return self.announcement.version if self.announcement is not None else ""
@@ -165,6 +170,15 @@ class Instance:
         """Return the seconds in which a keep-alive could have been received, but was not."""
         return max(0.0, now - self.last_seen - self._grace(now))
 
+    @property
+    def gone_at(self) -> float:
+        """Time from which on silence alone makes it gone, without a further keep-alive."""
+        until = self.last_seen + self._gone_after
+        if self._grace_start < self.last_seen:
+            return until
+        until += self._earlier_grace
+        return until if until < self._grace_start else until + max(self.interval, RECONNECT_TIME)
+
     def state(self, now: float) -> ServiceState:
         """Return its state."""
         silence = self.silence(now)
@@ -172,7 +186,7 @@ class Instance:
             return ServiceState.GONE
         if silence > self.interval * LATE_AFTER + SLACK:
             return ServiceState.LATE
-        if self.announcement is not None and self.announcement.busy_since is not None:
+        if self.is_busy:
             return ServiceState.BUSY
         return ServiceState.UP
 
