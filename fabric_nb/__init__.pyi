@@ -208,6 +208,8 @@ from .fabric.rpc.proxy import (
 from .fabric.rpc.serve_options import ServeOptions as ServeOptions
 from .fabric.rpc.server import Server as Server
 from .fabric.rpc.traced_call import TracedCall as TracedCall
+from .fabric.timeline.events import TimelineEvent as TimelineEvent
+from .fabric.timeline.timeline import Timeline as Timeline
 from .fabric.tracing.traces import Trace as Trace
 from .fabric.tracing.traces import Traces as Traces
 from .fabric.wire.reports import OutputLine as OutputLine

@@ -14,6 +14,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from datetime import timedelta
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -49,6 +50,8 @@ from fabric_nb.fabric.rpc.proxy import ServiceProxy
 from fabric_nb.fabric.rpc.serve_options import Ack, Redelivered, ServeOptions
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.rpc.traced_call import TracedCall
+from fabric_nb.fabric.timeline.events import window_seconds
+from fabric_nb.fabric.timeline.timeline import Timeline
 from fabric_nb.fabric.tracing.tracer import ActiveSpan
 from fabric_nb.fabric.wire.data_encoding import Compression, Format, data_message
 from fabric_nb.fabric.wire.names import (
@@ -803,6 +806,29 @@ class AmqBrokerConnector:
         frame = graph_frame(found.edges)
         frame.attrs["unanswered"] = {name.fqn: why for name, why in found.unanswered.items()}
         return frame
+
+    # -- timeline
+
+    def timeline(self, last: float | str | timedelta = "5min") -> Timeline:
+        """Return what happened lately: calls, instances, streams and logs on one time axis.
+
+        Example::
+
+            fabric.timeline(last="30s")           # in a notebook, its picture
+            fabric.timeline().df.query("level == 'failed'")
+
+        It is made of what this connector keeps anyway: its last 1,000 calls, the calls in
+        `traces`, the last 1,000 instances that came or went, the arrivals of open streams, and the
+        records of open log feeds. So it knows nothing from before the connector was opened.
+
+        Args:
+            last: its length: ``"30s"``, ``"5min"``, ``"1h"``, a number of seconds or a
+                `timedelta`, from a second to a week.
+
+        Raises:
+            InvalidArgument: `last` is none of these.
+        """
+        return Timeline.of(self.member, window_seconds(last))
 
     def _addressed(self, service: str) -> ServicePattern:
         return ServicePattern.parse(service, domain=self.domain, instances=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fabric_nb import AmqBrokerConnector
     from fabric_nb.fabric.amqp.connection import Connection
     from fabric_nb.fabric.amqp.message import Delivery
+    from fabric_nb.fabric.logs.feed import LogFeed
 
 SO_ATTACH_FILTER = 26
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
@@ -54,3 +55,8 @@ def count_replies(connector: AmqBrokerConnector) -> Counter[str | None]:
 
     requester._on_reply = count
     return counted
+
+
+def add_log_feed(connector: AmqBrokerConnector, feed: LogFeed) -> None:
+    """Add a feed to those of a connector that is not open."""
+    connector.logs._feeds.add(feed)

@@ -26,6 +26,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("fabric.rpc",),
     ("fabric.doctor",),
     ("fabric.member",),
+    ("fabric.timeline",),
     ("fabric.connector",),
     ("notebook.capture", "notebook.pages"),
     ("notebook.terminal", "notebook.terminal_line"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ class Arrivals:
         self._at = array("d")
         self._total = array("q")
         """Number of rows up to the end of each run."""
+        self._dropped = 0
+        """Number of rows before the first run."""
 
     @property
     def runs(self) -> int:
@@ -60,6 +62,7 @@ class Arrivals:
         dropped = bisect_right(self._total, self._total[-1] - rows)
         dropped = min(dropped, len(self._total) - 1)
         if dropped > _SPARE and dropped > len(self._total) // 2:
+            self._dropped = self._total[dropped - 1]
             del self._at[:dropped], self._total[:dropped]
 
     def newest(self, rows: int) -> npt.NDArray[np.datetime64]:
@@ -71,6 +74,20 @@ class Arrivals:
         ends = np.array(self._total[run:], dtype=np.int64)
         at = (np.array(self._at[run:]) * 1e6).astype(np.int64).view("M8[us]")
         return np.repeat(at, np.diff(ends, prepend=first))
+
+    def counts(self, edges: Sequence[float]) -> list[int]:
+        """Return the rows that arrived between two times each, from the first edge to the last.
+
+        Example:
+            >>> arrivals = Arrivals(clock=iter([10.0, 11.0]).__next__)
+            >>> arrivals.add(2)
+            >>> arrivals.add(1)
+            >>> arrivals.counts([9.0, 10.0, 11.0, 12.0])
+            [0, 2, 1]
+        """
+        before = np.concatenate(([self._dropped], self._total))
+        counted: list[int] = np.diff(before[np.searchsorted(self._at, edges)]).tolist()
+        return counted
 
     def rate(self, seconds: float) -> float:
         """Return the rows per second, over the last `seconds`."""

@@ -516,6 +516,10 @@ class Stream:
         """Change counter: it grows with each row and each rejected message."""
         return self._buffer.version + self.rejected
 
+    def arrived(self, edges: Sequence[float]) -> list[int]:
+        """Return the number of rows that arrived between two times each; see `Arrivals.counts`."""
+        return self._arrivals.counts(edges)
+
     @property
     def rate(self) -> float:
         """Rows per second, over the last five seconds."""

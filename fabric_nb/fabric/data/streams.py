@@ -96,9 +96,14 @@ class Streams:
         return await replay.open()
 
     @property
+    def opened(self) -> list[Stream]:
+        """The streams that are open."""
+        return [stream for stream in tuple(self._open) if not stream.closed]
+
+    @property
     def names(self) -> set[str]:
         """Names of subscriptions, and of the shared and durable streams that are open."""
-        open_names = {stream.name for stream in self._open if not stream.closed}
+        open_names = {stream.name for stream in self.opened}
         return (open_names | self._subscribed) - {""}
 
     async def close(self) -> None:

@@ -211,22 +211,7 @@ class Registry:
                 instance.has_left = True
                 self.revision += 1
         elif instance is not None:
-            announcement = keep_alive.announcement
-            if announcement != instance.announcement:
-                announcement = self._within_limit(announcement, instance.announcement)
-            changed = announcement != instance.announcement
-            gone = instance.state(now) is ServiceState.GONE
-            if changed:
-                service.invalidate_methods()
-            if changed or gone:
-                self.revision += 1
-                self._add_silence(service, instance, now)
-            was_busy = instance.is_busy and not gone
-            instance.record_keep_alive(announcement, now)
-            if gone or (was_busy and not instance.is_busy):
-                self._add_event("back", service, instance)
-            if changed and instance.is_busy and not was_busy:
-                self._add_event("busy", service, instance)
+            self._record_again(service, instance, keep_alive.announcement, now)
         elif self._make_room_for_instance(service):
             announcement = self._within_limit(keep_alive.announcement, None)
             instance = service.instances[key] = Instance(key, announcement, now)
@@ -240,6 +225,26 @@ class Registry:
             self.dropped += 1
         if not (keep_alive.leaving or own):  # its statistics arrive with the sent keep-alives
             self._record_statistics(service.instances.get(key), keep_alive.statistics, now)
+
+    def _record_again(
+        self, service: Service, instance: Instance, announcement: Announcement | None, now: float
+    ) -> None:
+        """Record a keep-alive of an instance that has sent one before."""
+        if announcement != instance.announcement:
+            announcement = self._within_limit(announcement, instance.announcement)
+        changed = announcement != instance.announcement
+        gone = instance.state(now) is ServiceState.GONE
+        was_busy = instance.is_busy and not gone
+        if changed:
+            service.invalidate_methods()
+        if changed or gone:
+            self.revision += 1
+            self._add_silence(service, instance, now)
+        instance.record_keep_alive(announcement, now)
+        if gone or (was_busy and not instance.is_busy):
+            self._add_event("back", service, instance)
+        if instance.is_busy and not was_busy:
+            self._add_event("busy", service, instance)
 
     def _add_event(
         self, kind: InstanceEventKind, service: Service, instance: Instance, seconds: float = 0.0

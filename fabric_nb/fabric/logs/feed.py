@@ -163,7 +163,8 @@ def records_frame(records: Iterable[LogRecord]) -> pd.DataFrame:
         import pandas as pd
 
         from fabric_nb.frames.time_conversion import utc_times
-    fields = [name for name in LogRecord.__dataclass_fields__ if name != "domain"]
+    apart = ("domain", "arrived")
+    fields = [name for name in LogRecord.__dataclass_fields__ if name not in apart]
     rows = [[getattr(record, name) for name in (*fields, "domain")] for record in tuple(records)]
     frame = pd.DataFrame(rows, columns=[*fields, "domain"])
     frame["type"], frame["id"] = frame["service_type"], frame["service_id"]

@@ -7,6 +7,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from fabric_nb.fabric.amqp.connection import Connection
@@ -91,6 +92,33 @@ class Logs:
     def records(self) -> list[LogRecord]:
         """Records of all feeds in order of time, without duplicates."""
         return list(_merged([tuple(feed.records) for feed in self._feeds]))
+
+    def arrived_since(self, moment: float, limit: int) -> tuple[list[LogRecord], int]:
+        """Return the records of all feeds that have arrived since a time, and the number of others.
+
+        They are in order of time, without duplicates.
+
+        Args:
+            moment: epoch seconds.
+            limit: maximum number of records of each feed; older ones are only counted.
+        """
+        found, omitted = [], 0
+        for feed in tuple(self._feeds):
+            newest = takewhile(lambda one: one.arrived >= moment, reversed(feed.records))
+            found.append([*islice(newest, limit)][::-1])
+            omitted += sum(1 for _ in newest)
+        return list(_merged(found)) if len(found) > 1 else found[0] if found else [], omitted
+
+    @property
+    def kept_since(self) -> float:
+        """Time of arrival from which on no feed has dropped a record, in epoch seconds; or 0."""
+        feeds = [feed for feed in tuple(self._feeds) if feed.dropped and feed.records]
+        return max((feed.records[0].arrived for feed in feeds), default=0.0)
+
+    @property
+    def changes(self) -> int:
+        """Number of records that all feeds have received."""
+        return sum(feed.changes for feed in tuple(self._feeds))
 
     @property
     def df(self) -> pd.DataFrame:

@@ -177,6 +177,13 @@ class CallLog:
         return tuple(self._records)
 
     @property
+    def kept_since(self) -> float:
+        """End of the oldest kept call, in epoch seconds, if earlier ones were dropped; else 0."""
+        if self.changes == len(self._records) or not self._records:
+            return 0.0
+        return self._records[0].time + self._records[0].ms / 1000
+
+    @property
     def failures(self) -> tuple[FailedCall, ...]:
         """The kept failed served calls, oldest first."""
         return tuple(self._failures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fabric_nb.errors import MalformedMessage
@@ -37,6 +37,7 @@ class LogRecord:
         domain: domain from whose exchange it was received; not part of the message.
         severity: for a custom level, the standard level at or below it, if known.
         call: id of the served call in whose context it was logged, as in `CallRecord`.
+        arrived: time of arrival, in epoch seconds; not part of the message.
     """
 
     time: float
@@ -52,6 +53,7 @@ class LogRecord:
     domain: str = ""
     severity: str = ""
     call: str = ""
+    arrived: float = field(default=0.0, compare=False)
 
 
 def severity_of(number: int) -> str:
@@ -119,6 +121,7 @@ def read_log(delivery: Delivery, *, now: float, domain: str = "") -> LogRecord:
         domain=domain,
         severity=str(severity) if level not in LEVELS and severity in LEVELS else "",
         call=_text(headers.get(CALL_HEADER), MAX_NAME),
+        arrived=now,
     )
 
 
