@@ -113,6 +113,16 @@ async def panel(page: Page, lab: Lab) -> None:
     await page.screenshot(path=_folder() / "panel.png")
 
 
+async def trace(page: Page, lab: Lab) -> None:
+    """Make `trace.png`: the waterfall of a call through five services."""
+    lab_notebook = await _open(page, lab, "shop", width=WIDTH, height=900)
+    await lab_notebook.execute(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
+    await lab_notebook.execute("await fabric.call('orders.place', sku='tea')")
+    await lab_notebook.run('traced = %fabric_trace orders.place sku="coffee" count=3')
+    await expect(lab_notebook.panel.locator(".fabric-table .badges")).to_contain_text("done")
+    await _take(lab_notebook, "trace")
+
+
 async def _open(page: Page, lab: Lab, name: str, *, width: int, height: int) -> LabNotebook:
     await page.set_viewport_size({"width": width, "height": height})
     path = LabNotebook.write(lab)
@@ -143,7 +153,7 @@ def _folder() -> Path:
 
 async def _all(folder: Path) -> None:
     async with await Lab.start(folder) as lab, open_browser() as browser:
-        for picture in (notebook, dashboard, panel):
+        for picture in (notebook, dashboard, panel, trace):
             page = await browser.new_page(device_scale_factor=SHARPNESS)
             await page.goto(f"{lab.url}/lab/workspaces/{picture.__name__}?reset")
             await wait_for_lab(page)

@@ -103,7 +103,7 @@ async def test_a_trace_of_a_call_that_fails(caller):
         "RESERVED",
     ]
     with pytest.raises(UnknownService):
-        await caller.trace("nothing.there")
+        await caller.trace(f"{DOMAIN}.app.nothing.there")
 
 
 async def test_calls_that_are_not_sampled_send_nothing(members, caller, raw):

@@ -59,7 +59,7 @@ def notes(node: Node) -> str:
         ahead = "ahead" if node.clock > 0 else "behind"
         found.append(f"its clock is {duration(abs(node.clock))} {ahead}")
     if node.span.kind == "client" and node.server is None:
-        found.append("no span of its service")
+        found.append("not traced")
     return "; ".join(found)
 
 

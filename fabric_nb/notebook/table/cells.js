@@ -46,7 +46,7 @@ export function lengthOf(cell, { kind, digits }) {
   const value = valueOf(cell);
   if (kind === "age") return 11; // the longest text
   if (kind === "spark") return 13; // the width of the line
-  if (kind === "bar") return 40;
+  if (kind === "bar") return 36;
   if (kind === "time") return value * 1000 >= new Date().setHours(0, 0, 0, 0) ? 8 : 19;
   if (kind === "badge") return Math.ceil((value?.length ?? 0) * 1.1) + 3; // bold, and rounded at its ends
   if (typeof value !== "number") {
