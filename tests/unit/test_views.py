@@ -300,11 +300,11 @@ def test_statistics_of_services() -> None:
     shown = Rendered(RegistryView(member, statistics=True))
     assert shown.cells[0] == [
         *("service", "state", "instances", "calls/s", "last 5 min", "errors/s", "p95 ms"),
-        *("running", "waiting", "calls", "errors"),
+        *("running", "calls", "errors", "waiting"),
     ]
     assert shown.cells[1:] == [
-        ["calc.a", "up", "2", "40.00", "", "2.00", "12.5", "2", "", "2,200", "10"],
-        ["calc.b", "up", "1", "0.00", "", "0.00", "12.5", "1", "", "7", "0"],
+        ["calc.a", "up", "2", "40.00", "", "2.00", "12.5", "2", "2,200", "10", ""],
+        ["calc.b", "up", "1", "0.00", "", "0.00", "12.5", "1", "7", "0", ""],
         ["e.seed.s", "late", "1+", "", "", "", "", "", "", "", ""],
     ]
     sparks = [cast("Spark", row.cells[4]) for row in shown.model.rows]

@@ -60,9 +60,9 @@ STATISTICS_COLUMNS = (
     Column("errors/s", "number", digits=2, line=2),
     Column("p95 ms", "number", digits=1, line=2),
     Column("running", "number", line=2),
-    Column("waiting", "number", line=0),
     Column("calls", "number", line=0),
     Column("errors", "number", line=0),
+    Column("waiting", "number", line=0),
 )
 
 Description = Mapping[str, Mapping[str, str]]
@@ -192,9 +192,9 @@ class RegistryView(TableView):
             errors_s,
             p95_ms,
             running,
-            None if queues is None else queues.waiting,
             calls,
             errors,
+            None if queues is None else queues.waiting,
         ]
 
     # -- detail of a row
