@@ -31,6 +31,8 @@ MAX_QUEUES = 10
 RETRY = 600.0
 """Seconds after which the broker is asked again for something that it has refused or that does not
 exist, because each refusal costs a channel and a line of the broker's log."""
+MAX_REFUSED = 1000
+"""Refusals that are remembered before those that are over are forgotten."""
 HEALTH_CHECK = "health_check"
 """Method that every service has."""
 
@@ -61,11 +63,13 @@ class QueueCounter:
                             await self._count(channel, service)
 
     def _is_refused(self, name: str) -> bool:
-        until = self._refused.get(name)
-        if until is not None and time.monotonic() >= until:
-            del self._refused[name]
-            until = None
-        return until is not None
+        return self._refused.get(name, 0.0) > time.monotonic()
+
+    def _refuse(self, name: str) -> None:
+        now = time.monotonic()
+        if len(self._refused) >= MAX_REFUSED:
+            self._refused = {name: until for name, until in self._refused.items() if until > now}
+        self._refused[name] = now + RETRY
 
     async def _count(self, channel: Channel, service: Service) -> None:
         """Count the queue of `health_check` for instances, and others for waiting calls too."""
@@ -80,7 +84,7 @@ class QueueCounter:
             except BrokerRefused as refused:
                 missing = refused.code == NOT_FOUND
                 log.debug("The broker does not count %s: %s", queue, refused)
-                self._refused[queue if missing else service.name.domain] = time.monotonic() + RETRY
+                self._refuse(queue if missing else service.name.domain)
                 if not missing:
                     break
             else:
