@@ -88,31 +88,6 @@ async def test_a_method_is_called_from_its_form(connected: LabNotebook) -> None:
     await expect(answer).to_contain_text(" ms")
 
 
-async def test_progress_of_a_form(
-    connected: LabNotebook, shop: AmqBrokerConnector, screens: Path
-) -> None:
-    """A form shows progress and time of its call, and what becomes of it when it is cancelled."""
-
-    async def train() -> None:
-        """Train the forecast."""
-        fabric_nb.progress(30, 120, "training")
-        await asyncio.Event().wait()
-
-    server = await shop.serve({"train": train}, type="shop", id="trainer")
-    table = await show(connected, "%fabric_services --type shop")
-    form = (await opened(table, "trainer")).locator("details.form").filter(has_text="train(")
-    await expect(form.locator(".text")).to_have_text("Train the forecast.")  # a single one is open
-    await form.get_by_role("button", name="Call", exact=True).click()
-    answer = form.locator(".answer")
-    await expect(answer).to_contain_text("training · 30 of 120 · 25 %")
-    await expect(answer).to_contain_text(f"on trainer {shop.instance}")
-    await expect(form.locator(".cancel")).to_contain_text(re.compile(r"Cancel · \d+ s"))
-    await _picture(connected, screens, "form-in-table")
-    await form.locator(".cancel").click()
-    await expect(answer).to_contain_text("was cancelled: it was stopped")
-    await server.close()
-
-
 async def test_a_form_is_copied_as_a_call(connected: LabNotebook) -> None:
     """A form can be copied as a line with the same call."""
     await connected.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -146,6 +121,31 @@ async def test_a_failed_call_opens_to_its_traceback(connected: LabNotebook) -> N
     await table.get_by_label("Show").select_option("failed")
     await expect(table.locator(ROWS).filter(has_text="price")).to_have_count(0)
     await expect(await opened(table, "ship")).to_contain_text("in ship")
+
+
+async def test_progress_of_a_form(
+    connected: LabNotebook, shop: AmqBrokerConnector, screens: Path
+) -> None:
+    """A form shows progress and time of its call, and what becomes of it when it is cancelled."""
+
+    async def train() -> None:
+        """Train the forecast."""
+        fabric_nb.progress(30, 120, "training")
+        await asyncio.Event().wait()
+
+    server = await shop.serve({"train": train}, type="shop", id="trainer")
+    table = await show(connected, "%fabric_services --type shop")
+    form = (await opened(table, "trainer")).locator("details.form").filter(has_text="train(")
+    await expect(form.locator(".text")).to_have_text("Train the forecast.")  # a single one is open
+    await form.get_by_role("button", name="Call", exact=True).click()
+    answer = form.locator(".answer")
+    await expect(answer).to_contain_text("training · 30 of 120 · 25 %")
+    await expect(answer).to_contain_text(f"on trainer {shop.instance}")
+    await expect(form.locator(".cancel")).to_contain_text(re.compile(r"Cancel · \d+ s"))
+    await _picture(connected, screens, "form-in-table")
+    await form.locator(".cancel").click()
+    await expect(answer).to_contain_text("was cancelled: it was stopped")
+    await server.close()
 
 
 # -- maps
