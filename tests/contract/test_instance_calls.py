@@ -248,6 +248,7 @@ async def test_statistics(caller, two):
     assert frame.xs("fail", level="method")["errors"].sum() == 1
     assert frame.loc[(one.id, "who"), "p95_ms"] > 0
     assert not {name for name in frame.index.get_level_values("method") if name.startswith("_")}
+    assert not [name for name in caller.registry.get(NAME).methods if name.startswith("_")]
     alone = await caller.stats(f"server@{other.id}")
     assert set(alone.instance) == {other.id}
 

@@ -433,6 +433,18 @@ async def opened(shown: Rendered, name: ServiceName) -> Sequence[Form]:
     return shown.again().detail(name).forms
 
 
+async def test_instances_that_may_be_drained() -> None:
+    """A row opens to a form for each instance that may be drained, which calls that instance."""
+    shown, name, described = registry_view({}, instance="7f3a", drains=True)
+    announce(shown.view.fabric, "c1", instance="other")
+    drain, *others = await opened(shown, name)
+    assert (drain.title, drain.submit, drain.fields) == ("instance 7f3a", "Drain", ())
+    assert not any("other" in form.title for form in others)
+    shown.view.act(drain.name, {})
+    ((pattern, method, kwargs),) = described.called
+    assert (pattern.instance, method, kwargs) == ("7f3a", "_drain", {})
+
+
 async def test_a_row_opens_to_signatures_and_docs() -> None:
     """Signatures are shown at once; opening a row requests the docs, once, and adds forms."""
     description = {"add": {"signature": "(x: int, y: int = 2) -> int", "doc": "Adds."}}

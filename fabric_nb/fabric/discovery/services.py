@@ -116,6 +116,11 @@ class Instance:
         return self.announcement is not None and self.announcement.busy_since is not None
 
     @property
+    def drains(self) -> bool:
+        """True if callers may ask the instance to finish and leave."""
+        return self.announcement is not None and self.announcement.drains
+
+    @property
     def version(self) -> str:
         """Announced version; empty if none is announced."""
         return self.announcement.version if self.announcement is not None else ""
@@ -306,7 +311,12 @@ class Service:
         return total_points(histories) if histories else ()
 
     def record_reply(self, method: str) -> None:
-        """Record that a method has replied to a call: it exists, even if it is not announced."""
+        """Record that a method has replied to a call: it exists, even if it is not announced.
+
+        Built-in methods, whose names begin with an underscore, are not listed.
+        """
+        if method.startswith("_"):
+            return
         if method not in self._replied_methods and len(self._replied_methods) < MAX_REPLIED_METHODS:
             self._replied_methods[method] = ""
             self._methods = None

@@ -166,6 +166,7 @@ class ServiceHost:
             instance=self._instance,
             interval=self._announcer.interval,
             methods=server.signatures if server is not None else {},
+            drains=server is not None and server.options.remote_drain,
         )
         statistics = server.statistics.read if server is not None else None
         self._announcer.announce(name, announcement, statistics)

@@ -46,6 +46,7 @@ class Announcement:
         busy_since: time (epoch seconds) since when its loop is blocked; None if it is not.
         methods: signatures by method name, as in ``{"multiply": "(x, y)"}``.
         more_methods: number of methods that did not fit into the message.
+        drains: callers may ask it to finish and leave.
     """
 
     version: str = ""
@@ -54,6 +55,7 @@ class Announcement:
     busy_since: float | None = None
     methods: Mapping[str, str] = field(default_factory=dict)
     more_methods: int = 0
+    drains: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ def _encode_body(announcement: Announcement, statistics: Statistics | None) -> b
     }
     if announcement.busy_since is not None:
         fixed["busy_since"] = announcement.busy_since
+    if announcement.drains:
+        fixed["drain"] = True
     encoded = None
     if statistics is not None:
         encoded = EncodedStatistics(statistics)
@@ -171,6 +175,7 @@ def _read_announcement(content: Mapping[str, Any]) -> Announcement:
         instance=printable(text(content.get("instance"), 64)),
         interval=number(content.get("interval"), low=0.05, high=3600.0),
         busy_since=number(content.get("busy_since"), low=0.0, high=1e11),
+        drains=content.get("drain") is True,
         methods={
             name: printable(text(signature, 500))
             for name, signature in (methods.items() if isinstance(methods, dict) else ())

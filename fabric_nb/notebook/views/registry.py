@@ -13,9 +13,10 @@ from typing import Any
 from fabric_nb.fabric.discovery.services import ServiceState
 from fabric_nb.fabric.discovery.statistics import STEP
 from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.rpc.queues import DRAIN
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, parse_call
 from fabric_nb.notebook.pages import Spark, counted
-from fabric_nb.notebook.table import Column, Detail, Head, TableModel, Value
+from fabric_nb.notebook.table import Column, Detail, Form, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.connection import state_badge
 from fabric_nb.notebook.views.form_call import FormCall
@@ -37,6 +38,9 @@ MAX_METHODS = 8
 """Maximum number of methods named in a row."""
 MAX_SIGNATURES = 30
 """Maximum number of methods listed in the detail of a row."""
+MAX_DRAINABLE = 5
+"""Instances of a service that have a form to drain them."""
+PRESENT = frozenset({ServiceState.UP, ServiceState.BUSY, ServiceState.LATE})
 MAX_OPENED = 50
 """Maximum number of cached descriptions; the least recently requested is dropped first."""
 CLOCK_TOLERANCE = 1.0
@@ -76,12 +80,14 @@ class _RenderedMethods:
     Attributes:
         methods: input, the service's methods.
         description: input, the service's description, or the error in its place.
+        drainable: input, instances that callers may drain.
         names: names of the first methods.
         detail: detail of the row.
     """
 
     methods: Methods
     description: Description | str | None
+    drainable: Sequence[str]
     names: str
     detail: Detail
 
@@ -160,13 +166,16 @@ class RegistryView(TableView):
             name, methods = facts.name, facts.methods
             description = self._descriptions.get(name)
             rendered = before.get(name)
+            drainable = [one.id for one in facts.instances if one.drains and one.state in PRESENT]
             if (
                 rendered is None
                 or rendered.methods is not methods
                 or rendered.description is not description
+                or rendered.drainable != drainable
             ):
-                detail = self._detail(name, methods, description)
-                rendered = _RenderedMethods(methods, description, method_names(methods), detail)
+                detail = self._detail(name, methods, description, drainable)
+                names = method_names(methods)
+                rendered = _RenderedMethods(methods, description, drainable, names, detail)
             self._rendered[name] = rendered
             if not self.statistics:
                 yield name, _row(facts, epoch, rendered.names), rendered.detail
@@ -200,7 +209,11 @@ class RegistryView(TableView):
     # -- detail of a row
 
     def _detail(
-        self, name: ServiceName, methods: Methods, description: Description | str | None
+        self,
+        name: ServiceName,
+        methods: Methods,
+        description: Description | str | None,
+        drainable: Sequence[str],
     ) -> Detail:
         if description is None:
             lines = [
@@ -213,9 +226,11 @@ class RegistryView(TableView):
         error, docs = (description, {}) if isinstance(description, str) else ("", description)
         described = listed({method: doc.get("signature", "") for method, doc in docs.items()})
         signatures = {**methods.signatures, **described}
+        address = name.seen_from(self.fabric.domain)
+        drains = [_drain_form(address, instance) for instance in drainable[:MAX_DRAINABLE]]
         return Detail(
             error,
-            method_forms(name.seen_from(self.fabric.domain), signatures, docs),
+            [*drains, *method_forms(address, signatures, docs)],
             more=max(0, len(signatures) - MAX_SIGNATURES),
         )
 
@@ -243,6 +258,16 @@ class RegistryView(TableView):
         pattern, method = parse_call(name, domain=self.fabric.domain)
         arguments = parse_arguments(value if isinstance(value, dict) else {})
         return FormCall(self.fabric.rpc.start(pattern, method, arguments), timed=True)
+
+
+def _drain_form(address: str, instance: str) -> Form:
+    return Form(
+        f"{address}@{instance}.{DRAIN}",
+        f"instance {instance}",
+        "Drain it: it answers the calls that it has, takes no more, and leaves. True is the answer"
+        " if it begins to.",
+        submit="Drain",
+    )
 
 
 def _row(facts: ServiceFacts, epoch: float, methods: str) -> list[Value]:

@@ -118,11 +118,16 @@ def listed(signatures: Mapping[str, str]) -> Mapping[str, str]:
 
 
 class InstanceFacts(NamedTuple):
-    """An instance of a service; its id is empty for instances of amqp-fabric."""
+    """An instance of a service; its id is empty for instances of amqp-fabric.
+
+    Attributes:
+        drains: callers may ask it to finish and leave.
+    """
 
     id: str
     state: ServiceState
     version: str
+    drains: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -280,7 +285,8 @@ def _facts(
 ) -> ServiceFacts:
     """Return the facts of a service; those from before if they are the same."""
     instances = [
-        InstanceFacts(each.id, each.state(now), each.version) for each in service.instances.values()
+        InstanceFacts(each.id, each.state(now), each.version, each.drains)
+        for each in service.instances.values()
     ]
     count = _count(service, instances, now)
     methods = before.methods if before is not None and before.service is service else None
