@@ -1,6 +1,7 @@
 """A thousand services of ten methods: latency of Tab, and cost of discovery.
 
-Parts of `benchmarks.notebook`. The services are keep-alives, at the rate of real ones.
+Parts of `benchmarks.notebook`. The services are keep-alives, at the rate of real ones, with the
+statistics of busy ones.
 """
 
 from __future__ import annotations

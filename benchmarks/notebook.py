@@ -8,10 +8,11 @@
   between maps of 300 rows a second with and without it, as a share of their duration.
 - flow: 2,000 messages per second, then 200,000 rows per second in batches, with the stream's view
   and a chart shown: losses, stalls of the event loop, latency of queued cells, memory.
-- browser: a table of a thousand rows ten times a second, a chart, and the panel with a thousand
-  services beside 2,000 messages per second, in JupyterLab in Chromium.
+- browser: a table of a thousand rows ten times a second, a chart, the statistics of a thousand
+  services, and the panel with a thousand services beside 2,000 messages per second, in JupyterLab
+  in Chromium. Its kernel discovers the services twice, once for the panel.
 - tab: latency of Tab in a kernel that has discovered a thousand services of ten methods each.
-- registry: memory and CPU usage of their discovery.
+- registry: memory and CPU usage of their discovery, with statistics that change each time.
 
 Run it manually on an idle machine, because the figures are times.
 """
