@@ -7,7 +7,7 @@ import sys
 from typing import TextIO
 
 from fabric_nb.broker.launch import BrokerStartError, find_broker, stop_broker
-from fabric_nb.cli.output import print_error, print_text
+from fabric_nb.cli.output import BROKEN_PIPE, ReaderGone, print_error, print_text
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,6 +24,8 @@ def run(options: argparse.Namespace) -> int:
                 text = "Stopped." if stopped else "No embedded broker runs."
                 print_text(text, file=_output(success=stopped))
                 return 0 if stopped else 1
+    except ReaderGone:
+        return BROKEN_PIPE
     except BrokerStartError as error:
         print_error(error)
         return 1

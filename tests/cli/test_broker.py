@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fabric_nb import AmqBrokerConnector
+from fabric_nb.cli.output import BROKEN_PIPE
 
 
 @pytest.fixture
@@ -19,15 +20,17 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "FABRIC_NB_RUNTIME_DIR": str(tmp_path)}
 
 
-async def command(environment: dict[str, str], *arguments: str) -> tuple[int, str, str]:
+async def command(
+    environment: dict[str, str], *arguments: str, stdout: int = asyncio.subprocess.PIPE
+) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "fabric_nb.cli", "broker", *arguments,
-        env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env=environment, stdout=stdout, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     async with asyncio.timeout(60):
         out, err = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    return process.returncode, (out or b"").decode(), err.decode()
 
 
 LEASE = """
@@ -51,6 +54,10 @@ async def test_running_broker_is_found_and_stopped(environment: dict[str, str]) 
     async with AmqBrokerConnector(uri.strip(), "d", "t", "one") as fabric:
         await fabric.serve({"twice": lambda x: 2 * x}, id="two")
         assert await fabric.call("d.t.two.twice", x=4) == 8
+    reader, closed = os.pipe()
+    os.close(reader)
+    assert await command(environment, "uri", stdout=closed) == (BROKEN_PIPE, "", "")
+    os.close(closed)
     assert await command(environment, "stop") == (0, "Stopped.\n", "")
     assert (await command(environment, "uri"))[0] == 1
     assert (await command(environment, "stop"))[0] == 1
