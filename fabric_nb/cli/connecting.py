@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import secrets
 import stat
@@ -80,17 +79,19 @@ def _cancelled_without_reader() -> Iterator[None]:
     def on_gone() -> None:
         nonlocal gone
         gone = True
-        loop.remove_reader(file)
+        if file is not None:
+            loop.remove_reader(file)
         discard_output()
         if task is not None:
             task.cancel()
 
-    file = -1
-    with contextlib.suppress(OSError, ValueError, NotImplementedError):
-        file = sys.stdout.fileno()
-        if stat.S_ISFIFO(os.fstat(file).st_mode):
-            # Nothing can be read from this end of a pipe: it is ready when the other one is closed.
+    file = _output_pipe()
+    if file is not None:
+        # Nothing can be read from this end of a pipe: it is ready when the other one is closed.
+        try:
             loop.add_reader(file, on_gone)
+        except NotImplementedError:  # Windows: the next output raises the error
+            file = None
     try:
         yield
     except asyncio.CancelledError:
@@ -98,8 +99,17 @@ def _cancelled_without_reader() -> Iterator[None]:
             raise ReaderGone from None
         raise
     finally:
-        with contextlib.suppress(ValueError, NotImplementedError):
+        if file is not None:
             loop.remove_reader(file)
+
+
+def _output_pipe() -> int | None:
+    """Return the descriptor of the standard output if that is a pipe."""
+    try:
+        file = sys.stdout.fileno()
+        return file if stat.S_ISFIFO(os.fstat(file).st_mode) else None
+    except (OSError, ValueError):  # no file, as in a test
+        return None
 
 
 def _configured_or_embedded_uri(options: argparse.Namespace) -> str:
