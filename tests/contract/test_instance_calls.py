@@ -19,7 +19,7 @@ from fabric_nb.errors import (
     ServiceLost,
     UnknownService,
 )
-from fabric_nb.fabric.rpc import server as server_module
+from fabric_nb.fabric.rpc import instance_calls
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName
 from tests.support.fabric import next_message, until
@@ -194,7 +194,7 @@ async def test_functions_that_are_replaced(caller, two):
 
 async def test_too_many_calls_to_an_instance(caller, two, monkeypatch):
     """An instance refuses calls beyond those that it keeps; the broker does not hold them back."""
-    monkeypatch.setattr(server_module, "MAX_DIRECT", 2)
+    monkeypatch.setattr(instance_calls, "MAX_WAITING", 2)
     one = two[0]
 
     def call(n: int) -> asyncio.Task[int]:

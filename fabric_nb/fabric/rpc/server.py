@@ -13,7 +13,6 @@ import inspect
 import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -29,13 +28,12 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
-from fabric_nb.fabric.amqp.frames import origin, read_exchange
+from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.amqp.message import NO_ACK, Delivery, Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.amqp.translation import Unroutable
-from fabric_nb.fabric.core.tasks import Background, in_thread, watched
+from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
-from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.rpc.access import STRAY, AccessControl
 from fabric_nb.fabric.rpc.call_reporter import CallReporter
 from fabric_nb.fabric.rpc.call_threads import call_threads
@@ -43,7 +41,7 @@ from fabric_nb.fabric.rpc.control_channel import ControlChannel
 from fabric_nb.fabric.rpc.current_call import current_call
 from fabric_nb.fabric.rpc.expired_calls import ExpiredCallFilter
 from fabric_nb.fabric.rpc.history import CallLog, Outcome
-from fabric_nb.fabric.rpc.instance_statistics import CallerCounts, InstanceFigures, MethodFigures
+from fabric_nb.fabric.rpc.instance_calls import InstanceCalls
 from fabric_nb.fabric.rpc.invocation import (
     Items,
     RunOutcome,
@@ -58,18 +56,18 @@ from fabric_nb.fabric.rpc.invocation import (
 from fabric_nb.fabric.rpc.item_streams import Cancelled, Outgoing, keep_probing
 from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, signature_of
 from fabric_nb.fabric.rpc.output_capture import output_capture
-from fabric_nb.fabric.rpc.queues import DESCRIBE, DRAIN, STATS, LeaderQueue, MethodQueues
+from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
 from fabric_nb.fabric.rpc.replies import Replies, encode_reply
 from fabric_nb.fabric.rpc.running_calls import RunningCall, RunningCalls
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
+from fabric_nb.fabric.rpc.served_spans import ServedSpans
 from fabric_nb.fabric.rpc.served_statistics import ServedStatistics
-from fabric_nb.fabric.tracing.tracer import OTEL_SDK, ActiveSpan, LocalSpan, Tracer
+from fabric_nb.fabric.tracing.tracer import ActiveSpan, Tracer
 from fabric_nb.fabric.wire.calls import (
     CALL,
     INSTANCE,
     OUTPUT,
-    called_method,
     error_message,
     read_call,
 )
@@ -86,7 +84,6 @@ from fabric_nb.fabric.wire.running_calls import (
     probe_message,
     wanted_credit,
 )
-from fabric_nb.fabric.wire.trace_context import TRACEPARENT
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +91,6 @@ CHECK_EVERY = 0.25
 """Seconds between two checks of the running calls."""
 MAX_WAIT = 1.0
 """Seconds that a call waits behind one that was acknowledged early; then it is requeued."""
-MAX_DIRECT = 1000
-"""Calls of one method to this instance that wait for a worker; more are refused."""
 LONG_CALL = 1.0
 """Seconds after which the channel is checked before a call is answered."""
 
@@ -133,7 +128,6 @@ class Server:
             functions were given.
         changes: change counter.
         closed: True once it serves nothing more.
-        drained: True once a caller has asked it to leave.
     """
 
     def __init__(
@@ -154,10 +148,9 @@ class Server:
         self.changes = 0
         self._instance = instance
         self._fqn = name.fqn
-        self._direct_origin = origin(name.api_exchange, name.instance_key(instance))
         self._rejected = rejected
         self._calls = calls
-        self._tracer = tracer
+        self._spans = ServedSpans(tracer, name.fqn, lambda: self.options)
         self._on_change = on_change
         self.around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self.closed = False
@@ -166,12 +159,16 @@ class Server:
         self._queues = (
             LeaderQueue(name, stray=self._refuse) if options.single_active else MethodQueues(name)
         )
-        self._built_in = {
-            name: ServedMethod(name, function, b"")
-            for name, function in {STATS: self._stats, DRAIN: self._drain}.items()
-        }
-        self._began = time.monotonic()
-        self.callers = CallerCounts()
+        self._instance_calls = InstanceCalls(
+            name,
+            instance,
+            access=self.access,
+            rejected=rejected,
+            methods=self._methods,
+            options=lambda: self.options,
+            answer=self._answer_apart,
+            close=partial(self.close, grace=None),
+        )
         self.control = ControlChannel(
             connection, name, instance, self._on_control, on_lost=self._on_control_lost
         )
@@ -180,8 +177,6 @@ class Server:
         self._connection = connection
         self._lost_queues = 0
         self._outgoing = Outgoing(self.control, instance)
-        self._leaving = False
-        self.drained = False
         self._background = Background(f"server {name}")
         self.channel = connection.channel(self._set_up, prefetch=options.prefetch)
         self._replies = Replies(connection, self.channel, self.running, instance)
@@ -251,7 +246,7 @@ class Server:
         limit = time_limit(grace, "grace")
         if self.closed:
             return
-        self._leaving = True
+        self._instance_calls.leaving = True
         try:
             async with asyncio.timeout(limit):
                 for method in self._methods.values():
@@ -290,6 +285,11 @@ class Server:
         """Statistics of the calls by name; read from any thread."""
         methods = self._methods.copy()  # at once, because the loop may add a method meanwhile
         return {name: method.stats for name, method in methods.items() if name != DESCRIBE}
+
+    @property
+    def drained(self) -> bool:
+        """True once a caller has asked it to leave."""
+        return self._instance_calls.drained
 
     @property
     def waiting(self) -> int:
@@ -368,7 +368,7 @@ class Server:
         while method.queue:
             delivery = method.queue.get_nowait()
             if delivery.generation == NO_ACK:
-                self._receive_direct(delivery)  # which refuses it
+                self._instance_calls.receive(delivery)  # which refuses it
             else:
                 self.channel.reject(delivery, requeue=True)
         for worker in tuple(method.workers):
@@ -478,76 +478,16 @@ class Server:
                     self.channel.reject(delivery, requeue=True)
                 method.queue.task_done()
 
-    # -- calls to this instance
-
-    def _receive_direct(self, delivery: Delivery) -> None:
-        """Accept a call that was sent to this instance, and to no other one.
-
-        The broker has no queue of its own for these calls: it delivers all of them at once, and
-        none of them again.
-        """
-        delivery.generation = NO_ACK
-        name = called_method(delivery)
-        if (reason := self.access.refusal(delivery, self._direct_origin)) is not None:
-            self._rejected.add("call", reason, delivery)
-        elif (built_in := self._built_in.get(name)) is not None:
-            self._answer_apart(built_in, delivery)
-        elif (error := self._refusal_of_direct(name)) is not None:
-            self._refuse_direct(delivery, error)
-        else:
-            self._methods[name].queue.put(delivery)
-
-    def _refusal_of_direct(self, name: str) -> Exception | None:
-        """Return the error with which a call of a method of this instance is refused."""
-        method = self._methods.get(name)
-        if method is None:
-            known = ", ".join(self.functions) or "none"
-            return AttributeError(f"It has no method {name!r}: it has {known}.")
-        if self._leaving:
-            return RuntimeError("It is leaving, and takes no more calls.")
-        if self.options.single_active:
-            return RuntimeError("One instance at a time serves all calls: call it without @.")
-        if len(method.queue) >= MAX_DIRECT:
-            return RuntimeError(f"{MAX_DIRECT:,} calls wait for it already.")
-        return None
-
-    def _refuse_direct(self, delivery: Delivery, error: Exception) -> None:
-        def refuse(**_: object) -> None:
-            raise error
-
-        self._answer_apart(ServedMethod("_refused", refuse, b""), delivery)
-
-    def _answer_apart(self, method: ServedMethod, delivery: Delivery) -> None:
+    def _answer_apart(self, running: RunningCall) -> None:
         """Answer a call beside those of the workers."""
-        answering = self._answer(RunningCall(method, delivery))
-        self._background.spawn(answering, name=f"{method.name} of {self._instance}")
-
-    def _stats(self) -> dict[str, Any]:
-        methods = (
-            MethodFigures.of(method.name, method.stats, len(method.queue))
-            for method in self._methods.values()
-            if method.name != DESCRIBE
-        )
-        up = time.monotonic() - self._began
-        return InstanceFigures.of(up, methods, self.callers).as_reply()
-
-    def _drain(self) -> bool:
-        """Leave once the calls of now are answered; return False if it leaves already."""
-        if not self.options.remote_drain:
-            raise PermissionError(
-                f"{self.name} is not to be drained by others: serve it with remote_drain=True."
-            )
-        if self._leaving:
-            return False
-        self._leaving = self.drained = True
-        watched(asyncio.create_task(self.close(grace=None)), f"draining {self.name}")
-        return True
+        name = f"{running.method.name} of {self._instance}"
+        self._background.spawn(self._answer(running), name=name)
 
     # -- messages about calls
 
     def _on_control(self, delivery: Delivery) -> None:
         if delivery.type == CALL:
-            self._receive_direct(delivery)
+            self._instance_calls.receive(delivery)
             return
         if read_exchange(delivery.origin) not in ("", self.name.api_exchange):
             self._rejected.add("call", STRAY, delivery)
@@ -604,7 +544,7 @@ class Server:
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 version=self.options.version,
-                up=now - self._began,
+                up=now - self._instance_calls.began,
                 time=time.time(),
             )
             self.control.send(delivery.reply_to, pong_message(status, delivery.correlation_id))
@@ -659,12 +599,7 @@ class Server:
     async def _begin(self, running: RunningCall, kwargs: Mapping[str, Any]) -> None:
         method, delivery = running.method, running.delivery
         function = self.access.authorized(method.function, running.caller)
-        if (
-            self.options.trace_slow is not None
-            or TRACEPARENT in delivery.headers
-            or OTEL_SDK in sys.modules
-        ):
-            running.span = self._begin_span(running)
+        self._spans.begin(running)
         current_call.set(running)
         if (credit := wanted_credit(delivery)) and is_generator(function):
             # Not one of the `prefetch` calls, because it may last. Acknowledged at once, so that no
@@ -689,35 +624,6 @@ class Server:
     def _entered(self, span: ActiveSpan | None) -> AbstractContextManager[None]:
         """Return a context manager in which a function is called."""
         return self.around() if span is None else _both(self.around(), span.attached())
-
-    def _begin_span(self, running: RunningCall) -> ActiveSpan | None:
-        delivery = running.delivery
-        span = self._tracer.begin_served(
-            delivery.headers,
-            self._fqn,
-            running.method.name,
-            local=self.options.trace_slow is not None,
-        )
-        if span is not None:
-            span.request, span.call = len(delivery.body), running.id
-        return span
-
-    def _end_span(
-        self,
-        span: ActiveSpan,
-        seconds: float,
-        error: BaseException | None,
-        traceback: str,
-        outcome: Outcome | None,
-    ) -> None:
-        text = "" if error is None else error_text(error)
-        span.end(outcome or ("ok" if error is None else "failed"), text, traceback)
-        if isinstance(span, LocalSpan) and (error is not None or self._is_slow(seconds)):
-            span.keep()
-
-    def _is_slow(self, seconds: float) -> bool:
-        limit = self.options.trace_slow
-        return limit is not None and seconds >= limit
 
     def _reporter(self, running: RunningCall) -> CallReporter:
         reply_to, correlation_id = running.key
@@ -839,10 +745,11 @@ class Server:
         method.stats.record(seconds, error, cancelled=outcome == "cancelled")
         self.changes += 1
         if running.span is not None:
-            self._end_span(running.span, seconds, error, traceback, outcome)
+            self._spans.end(running, seconds, error, traceback, outcome)
         if method.name.startswith("_"):  # built in
             return
-        self.callers.record(running.caller.service, method.name, failed=error is not None)
+        callers = self._instance_calls.callers
+        callers.record(running.caller.service, method.name, failed=error is not None)
         record = self._calls.record_served(
             self._fqn,
             method.name,
