@@ -22,6 +22,8 @@ from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.rpc.traced_call import TracedCall
+from fabric_nb.fabric.timeline.events import window_seconds
+from fabric_nb.fabric.timeline.timeline import Timeline
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, parse_call
 from fabric_nb.notebook.benchmarks import CellBenchmarks
 from fabric_nb.notebook.bridge import prompt_note
@@ -241,6 +243,17 @@ class Session:
         self.screen.show(TraceView(member, traced))
         await member.rpc.trace(traced, pattern, method, kwargs, **options)
         return traced
+
+    async def show_timeline(self, last: str) -> None:
+        """Show calls, instances, streams and logs of the last time on one time axis."""
+        seconds = window_seconds(last)
+        if in_terminal():
+            display({"text/plain": Timeline.of(self.member, seconds).text}, raw=True)
+            return
+        from fabric_nb.notebook.timeline.live import LiveTimeline
+
+        member = self.member
+        self.screen.add(lambda: LiveTimeline(member, seconds))
 
     def cell_ended(self) -> None:
         """Update all views, with the output printed so far."""

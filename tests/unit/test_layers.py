@@ -34,6 +34,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("notebook.table",),
     ("notebook.views",),
     ("notebook.plot",),
+    ("notebook.timeline",),
     ("notebook.panel",),
     ("notebook",),
     ("",),  # the package itself: its public names
@@ -45,7 +46,14 @@ LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 BARE_PACKAGES = {"fabric"}
 """Packages that only contain others and import nothing."""
 
-VIEWS = {"notebook.live", "notebook.pages", "notebook.plot", "notebook.table", "notebook.views"}
+VIEWS = {
+    "notebook.live",
+    "notebook.pages",
+    "notebook.plot",
+    "notebook.table",
+    "notebook.timeline",
+    "notebook.views",
+}
 AMQP_LIBRARIES = {"aio_pika", "aiormq"}
 
 

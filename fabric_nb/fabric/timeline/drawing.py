@@ -24,7 +24,7 @@ COLOURS = ("#8b949e", "#2f9e62", "#3d8bd4", "#c98a1b", "#d1504f")
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200)
 _DAY = 86_400
 _BARS = "▁▂▃▄▅▆▇█"
-_LEFT, _RIGHT, _ROW, _AXIS = 190, 60, 22, 26
+_TITLE, _LEFT, _RIGHT, _ROW, _AXIS = 22, 190, 60, 22, 26
 _SVG = 'xmlns="http://www.w3.org/2000/svg" class="fabric-timeline-picture"'
 _FULL, _LOW = 16, 6
 """Heights of a mark of many events and of one."""
@@ -67,12 +67,12 @@ def height_of(mark: Mark, lane: Lane) -> float:
 
 def timeline_svg(picture: Picture, title: str) -> str:
     """Return a timeline as SVG, readable on a light and on a dark page."""
-    height = _ROW * max(1, len(picture.lanes)) + _AXIS + 6
+    height = _TITLE + _ROW * max(1, len(picture.lanes)) + _AXIS + 6
     width = _LEFT + COLUMNS + _RIGHT
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     parts = [
         f'<svg {_SVG} {size} role="img">',
-        f"<title>{escape(title)}</title>",
+        f'<title>{escape(title)}</title><text x="0" y="14">{escape(title)}</text>',
         "<style>.fabric-timeline-picture{font:12px sans-serif;max-width:100%;height:auto}",
         ".fabric-timeline-picture text{fill:#7d8590}.fabric-timeline-picture path{stroke:#8886}",
         "</style>",
@@ -80,7 +80,7 @@ def timeline_svg(picture: Picture, title: str) -> str:
     parts += _svg_axis(picture, height)
     each = MAX_STATIC_MARKS // max(1, len(picture.lanes))
     for row, lane in enumerate(picture.lanes):
-        parts += _svg_lane(lane, 4 + row * _ROW, COLUMNS / picture.columns, each)
+        parts += _svg_lane(lane, _TITLE + 4 + row * _ROW, COLUMNS / picture.columns, each)
     return "".join([*parts, "</svg>"])
 
 
@@ -88,7 +88,7 @@ def _svg_axis(picture: Picture, height: int) -> Iterator[str]:
     bottom = height - _AXIS
     for tick in ticks(picture.start, picture.end, 6):
         x = _LEFT + (tick.time - picture.start) / (picture.end - picture.start) * COLUMNS
-        yield f'<path d="M{x:.1f} 2V{bottom + 4}"/>'
+        yield f'<path d="M{x:.1f} {_TITLE}V{bottom + 4}"/>'
         yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick.text}</text>'
 
 

@@ -253,7 +253,7 @@ def _log(record: LogRecord, found: Collected) -> TimelineEvent:
         min(moment, record.arrived),
         level if level in LEVELS else OTHER_LEVELS,
         "log",
-        one_line(f"{record.domain}.{record.service_type}.{record.service_id}"),
+        one_line(f"{record.domain}.{record.service_type}.{record.service_id}".strip(".")),
         one_line(record.instance),
         level=one_line(record.level),
         text=_text(text),

@@ -87,7 +87,7 @@ class Timeline:
     @property
     def svg(self) -> str:
         """The picture as SVG."""
-        return timeline_svg(self.picture(COLUMNS), "; ".join([self.title, *self.counts]))
+        return timeline_svg(self.picture(COLUMNS), " · ".join([self.title, *self.counts]))
 
     @property
     def text(self) -> str:

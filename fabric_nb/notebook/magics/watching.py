@@ -1,4 +1,4 @@
-"""``%fabric``, ``%fabric_services``, ``%fabric_ping``, ``%fabric_calls`` and ``%fabric_logs``."""
+"""Magics that watch: ``%fabric``, ``%fabric_services``, ``%fabric_calls`` and others."""
 
 from __future__ import annotations
 
@@ -92,6 +92,29 @@ class WatchingMagics(SessionMagics):
         with self._usage_errors(self.fabric_calls.parser):
             args = self._parse(self.fabric_calls.parser, line, local_ns)
             wait(self.session.show_calls(failed=args.failed))
+
+    @with_raw_line
+    @magic_arguments()
+    @argument(
+        "last",
+        nargs="?",
+        default="5min",
+        type=unquoted,
+        help="Its length: 30s, 5min (default), 1h.",
+    )
+    @line_magic
+    def fabric_timeline(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
+        """Show calls, instances, streams and logs on one time axis, live under the cell.
+
+        In [5]: %fabric_timeline 1h
+
+        It has a lane for each service that was called or served, one for instances that come and
+        go, and those of open streams and of log records by level. A range that is selected with
+        the mouse filters the table of events below. As a DataFrame: fabric.timeline("1h").df
+        """
+        with self._usage_errors(self.fabric_timeline.parser):
+            args = self._parse(self.fabric_timeline.parser, line, local_ns)
+            wait(self.session.show_timeline(args.last))
 
     @with_raw_line
     @magic_arguments()

@@ -116,7 +116,7 @@ class Live(Protocol):
 L = TypeVar("L", bound=Live)
 
 
-class _Output:
+class Output:
     """Widgets on display."""
 
     def __init__(self, showing: Showing) -> None:
@@ -145,7 +145,7 @@ class _Output:
         self._showing.close()
 
 
-class LivePage(_Output):
+class LivePage(Output):
     """A page view on display."""
 
     def __init__(self, view: PageView) -> None:
@@ -165,7 +165,7 @@ class LivePage(_Output):
             self._widget.change(self._view.page())
 
 
-class LiveTables(_Output):
+class LiveTables(Output):
     """One or more table views on display together."""
 
     def __init__(self, views: Sequence[TableView]) -> None:
