@@ -195,25 +195,29 @@ def _number(value: float | None) -> str:
 
 @contextlib.contextmanager
 def _keys(on_key: Callable[[str], object]) -> Iterator[None]:
-    """Call `on_key` with each key that is pressed, without waiting for the end of a line."""
-    try:
+    """Call `on_key` with each key that is pressed, without waiting for the end of a line.
+
+    Not on Windows, where Ctrl-C leaves.
+    """
+    if sys.platform != "win32":
         import termios
         import tty
-    except ModuleNotFoundError:  # Windows: Ctrl-C leaves
-        yield
-        return
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    loop = asyncio.get_running_loop()
 
-    def read() -> None:
-        for key in os.read(descriptor, 64).decode(errors="ignore") or "q":  # the terminal is gone
-            on_key(key)
+        descriptor = sys.stdin.fileno()
+        before = termios.tcgetattr(descriptor)
+        loop = asyncio.get_running_loop()
 
-    try:
-        tty.setcbreak(descriptor)
-        loop.add_reader(descriptor, read)
+        def read() -> None:
+            pressed = os.read(descriptor, 64).decode(errors="ignore")
+            for key in pressed or "q":  # the terminal is gone
+                on_key(key)
+
+        try:
+            tty.setcbreak(descriptor)
+            loop.add_reader(descriptor, read)
+            yield
+        finally:
+            loop.remove_reader(descriptor)
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+    else:
         yield
-    finally:
-        loop.remove_reader(descriptor)
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

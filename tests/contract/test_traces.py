@@ -102,8 +102,8 @@ async def test_a_trace_of_a_call_that_fails(caller):
         "write",
         "RESERVED",
     ]
-    with pytest.raises(UnknownService):
-        await caller.trace(f"{DOMAIN}.app.nothing.there")
+    unknown = await caller.trace(f"{DOMAIN}.app.nothing.there")
+    assert isinstance(unknown.error, UnknownService)
 
 
 async def test_calls_that_are_not_sampled_send_nothing(members, caller, raw):
