@@ -6,6 +6,8 @@
 - call: the first `%fabric_call` on a fresh connection, over the median of plain calls after it.
 - map: CPU time of the kernel for the bar of a map, with a failed row every second: the difference
   between maps of 300 rows a second with and without it, as a share of their duration.
+- timeline: CPU time of the kernel for a timeline of five minutes in a browser, with 1,000 calls and
+  9,000 log records: the difference between waiting with and without it.
 - flow: 2,000 messages per second, then 200,000 rows per second in batches, with the stream's view
   and a chart shown: losses, stalls of the event loop, latency of queued cells, memory.
 - browser: a table of a thousand rows ten times a second, a chart, the statistics of a thousand
@@ -45,7 +47,7 @@ from tests.support.rabbitmq import RabbitMq
 if TYPE_CHECKING:
     from tests.browser.lab import LabNotebook
 
-PARTS = ("load", "call", "map", "flow", "browser", "tab", "registry")
+PARTS = ("load", "call", "map", "timeline", "flow", "browser", "tab", "registry")
 MAX_ROWS = {"messages": 50_000, "batches": 1_000_000}
 
 WATCH = """
@@ -157,6 +159,61 @@ async def measure_map(seconds: float, uri: str) -> list[Verdict]:
                 if round_number:
                     shares.append(100 * (used[0] - used[-1]) / took)
     return [Verdict("bar of a map, % of the kernel's time", "at most", 2, Spread.of(shares))]
+
+
+RECORDS = """
+import asyncio, gc, random, time
+from fabric_nb.fabric.rpc.history import CallRecord
+from fabric_nb.fabric.wire.logs import LogRecord
+feed, now = await fabric.logs(), time.time()
+for ago in range(1000, 0, -1):
+    service = f"my_project.app.s{ago % 30}"
+    fabric.calls.add(CallRecord(now - ago / 4, "made", service, "method", 40.0, "ok"))
+for ago in range(9000, 0, -1):
+    moment = now - ago / 40
+    feed.records.append(LogRecord(moment, "INFO", "app", "s1", f"record {ago}", arrived=moment))
+    feed.changes += 1
+"""
+TIMELINE = """
+{show}
+if {shown}:  # a browser that displays the lanes and the table
+    from fabric_nb.notebook.table import TableWidget
+    from fabric_nb.notebook.timeline.widget import TimelineWidget
+    for one in gc.get_objects():
+        if isinstance(one, TimelineWidget) and one.live:
+            one.on_message({{"type": "hello", "columns": 800, "hides": True}})
+        elif isinstance(one, TableWidget) and one.live:
+            one.on_message({{"type": "hello", "revision": 0, "hides": True}})
+await asyncio.sleep(2)
+used, began = time.process_time(), time.perf_counter()
+await asyncio.sleep({seconds})
+used, took = time.process_time() - used, time.perf_counter() - began
+"""
+
+
+async def measure_timeline(seconds: float, uri: str) -> list[Verdict]:
+    shares = []
+    async with kernel() as notebook:
+        await notebook.connect(uri, id="watcher")
+        await notebook.run(RECORDS)
+        without: float | None = None
+        for round_number in range(8):
+            shown = bool(round_number % 2)
+            show = "%fabric_timeline" if shown else "pass"
+            await notebook.run(
+                TIMELINE.format(show=show, shown=shown, seconds=seconds), 60 + seconds
+            )
+            used = float(await notebook.value("100 * used / took"))
+            if shown and without is not None:
+                shares.append(used - without)
+                await notebook.run("fabric_timeline = None")
+            without = None if shown else used
+            print(f"{'with' if shown else 'without'} a timeline: {used:.2f} % of a core")
+    return [
+        Verdict(
+            "timeline of 10,000 events, % of the kernel's time", "at most", 8, Spread.of(shares)
+        )
+    ]
 
 
 # -- a live view -----------------------------------------------------------------------------------
@@ -380,6 +437,7 @@ async def measure(options: argparse.Namespace, uri: str) -> list[Verdict]:
         "load": lambda: measure_load(options.kernels, uri),
         "call": lambda: measure_call(options.kernels, uri),
         "map": lambda: measure_map(min(10, options.seconds), uri),
+        "timeline": lambda: measure_timeline(min(10, options.seconds), uri),
         "flow": lambda: _both(uri, options.seconds),
         "browser": lambda: measure_browser(min(10, options.seconds), uri),
         "tab": lambda: many_services.measure_tab(uri),

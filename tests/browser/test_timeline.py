@@ -160,7 +160,7 @@ async def test_saved(connected: LabNotebook, screens: Path) -> None:
     await connected.execute("%fabric_disconnect")
     saved = connected.panel.locator(".fabric-timeline-picture")
     await expect(saved).to_be_visible()
-    await expect(saved.locator("rect").nth(100)).to_be_attached()
+    await expect(saved.locator("path.mark").nth(10)).to_be_attached()
     await expect(connected.panel.locator(".fabric-table-last table")).to_be_visible()
     await picture(connected, screens, "timeline-saved", [])
     await connected.run("fabric.timeline()")

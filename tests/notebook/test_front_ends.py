@@ -268,6 +268,8 @@ async def test_a_terminal_prints_each_view_once(tmp_path: Path, uri: str, calc: 
         "%fabric_services --type calc",
         "%fabric",
         "%fabric_call calc1.multiply x=5 z=7",
+        "%fabric_timeline 10min",
+        "fabric.timeline('10min')",
         "%fabric_disconnect",
         folder=tmp_path,
         uri=uri,
@@ -281,6 +283,9 @@ async def test_a_terminal_prints_each_view_once(tmp_path: Path, uri: str, calc: 
     for name in ("Services", "Calls", "Serving", "Streams · 1 open", "Logs"):
         assert name in terminal[9]
     assert "RemoteError" in terminal[10]
+    for prompt in (11, 12):
+        assert "· 2 calls ·" in terminal[prompt]
+        assert re.search(r"calc\.calc1 .*!.* 2, 1 bad", terminal[prompt])
     everything = "\n".join(terminal.printed.values())
     assert everything.count("Stream kind=TERMINAL") == 1
     assert everything.count("Fabric ·") == 1

@@ -45,7 +45,7 @@ class Page:
         assert raw
         self.displays[display_id] = data
 
-    def send(self, table: TableWidget, **content: Any) -> None:
+    def send(self, table: LiveWidget, **content: Any) -> None:
         data = {"method": "custom", "content": content}
         self.comms[table.model_id].handle_msg({"content": {"data": data}, "buffers": []})
 

@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Iterator
 from html import escape
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from fabric_nb.fabric.timeline.events import clock_text
@@ -26,6 +28,12 @@ _DAY = 86_400
 _BARS = "▁▂▃▄▅▆▇█"
 _TITLE, _LEFT, _RIGHT, _ROW, _AXIS = 22, 190, 60, 22, 26
 _SVG = 'xmlns="http://www.w3.org/2000/svg" class="fabric-timeline-picture"'
+_STYLE = """<style>
+.fabric-timeline-picture{font:12px sans-serif;max-width:100%;height:auto}
+.fabric-timeline-picture text{fill:#7d8590}
+.fabric-timeline-picture path{stroke:#8886}
+.fabric-timeline-picture .mark{stroke:none}
+</style>"""
 _FULL, _LOW = 16, 6
 """Heights of a mark of many events and of one."""
 
@@ -73,9 +81,7 @@ def timeline_svg(picture: Picture, title: str) -> str:
     parts = [
         f'<svg {_SVG} {size} role="img">',
         f'<title>{escape(title)}</title><text x="0" y="14">{escape(title)}</text>',
-        "<style>.fabric-timeline-picture{font:12px sans-serif;max-width:100%;height:auto}",
-        ".fabric-timeline-picture text{fill:#7d8590}.fabric-timeline-picture path{stroke:#8886}",
-        "</style>",
+        _STYLE,
     ]
     parts += _svg_axis(picture, height)
     each = MAX_STATIC_MARKS // max(1, len(picture.lanes))
@@ -92,18 +98,22 @@ def _svg_axis(picture: Picture, height: int) -> Iterator[str]:
         yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick.text}</text>'
 
 
-def _svg_lane(lane: Lane, top: float, scale: float, limit: int) -> Iterator[str]:
+def _svg_lane(lane: Lane, top: int, scale: float, limit: int) -> Iterator[str]:
     base = top + _FULL
     name = lane.name if len(lane.name) <= 28 else f"{lane.name[:27]}…"
     yield f'<text x="{_LEFT - 10}" y="{base - 3}" text-anchor="end">{escape(name)}</text>'
     yield f'<text x="{_LEFT + COLUMNS + 8}" y="{base - 3}">{lane.count:,}</text>'
     yield f'<path d="M{_LEFT} {base + 0.5}h{COLUMNS}"/>'
-    for mark in lane.marks[-limit:]:
-        height = max(1.0, height_of(mark, lane) * _FULL)
-        x, width = _LEFT + mark.first * scale, max(2.0, (mark.last - mark.first) * scale)
-        label = f"<title>{escape(mark.label)}</title>" if mark.label else ""
-        place = f'x="{x:.1f}" y="{base - height:.1f}" width="{width:.1f}" height="{height:.1f}"'
-        yield f'<rect {place} fill="{COLOURS[mark.tone]}">{label}</rect>'
+    # One path for all marks of a tone, because a saved notebook contains the picture.
+    for tone, marks in groupby(lane.marks[-limit:], attrgetter("tone")):
+        outlines = "".join(_outline(mark, lane, base, scale) for mark in marks)
+        yield f'<path class="mark" d="{outlines}" fill="{COLOURS[tone]}"/>'
+
+
+def _outline(mark: Mark, lane: Lane, base: int, scale: float) -> str:
+    height = max(1, round(height_of(mark, lane) * _FULL))
+    width = max(2, round((mark.last - mark.first) * scale))
+    return f"M{_LEFT + round(mark.first * scale)} {base}v-{height}h{width}v{height}z"
 
 
 # -- text

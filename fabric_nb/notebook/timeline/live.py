@@ -32,6 +32,10 @@ class LiveTimeline(Output):
         member: member whose records it shows.
         seconds: its length.
         clock: returns the time in epoch seconds.
+
+    Attributes:
+        lanes: the picture.
+        table: the events below it.
     """
 
     def __init__(
@@ -41,15 +45,15 @@ class LiveTimeline(Output):
         self._seconds = seconds
         self._clock = clock
         self._next = 0.0
-        self._shown: object = None
+        self._shown: tuple[object, ...] = ()
         timeline = Timeline.of(member, seconds, clock())
-        self._lanes = TimelineWidget(
+        self.lanes = TimelineWidget(
             timeline, f"Timeline, last {length_text(seconds)}", self._select
         )
-        self._events = EventsView(lambda: self._lanes.timeline, member.domain)
-        self._table = ViewModel(self._events)
-        self._rows = TableWidget(self._table.model)
-        super().__init__(Showing([self._lanes, self._rows], self._forms))
+        self._events = EventsView(lambda: self.lanes.timeline, member.domain)
+        self._model = ViewModel(self._events)
+        self.table = TableWidget(self._model.model)
+        super().__init__(Showing([self.lanes, self.table], self._forms))
         self._showing.show()
 
     def refresh(self) -> None:
@@ -57,15 +61,16 @@ class LiveTimeline(Output):
         now = self._clock()
         if self._events.selected is not None or now < self._next:
             return
-        step = self._seconds / self._lanes.columns
+        step = self._seconds / self.lanes.columns
         end = math.ceil(now / step) * step  # so that a mark keeps its columns until it moves by one
-        version = versions(self._member), end, self._state
+        version = (versions(self._member), end, self._state)
         self._next = now + PERIOD
-        if version == self._shown:
+        idle = not self.lanes.timeline.events and version[::2] == self._shown[::2]
+        if idle or version == self._shown:
             return
         self._shown = version
         begun = time.perf_counter()
-        self._lanes.change(Timeline.of(self._member, self._seconds, end), self._state)
+        self.lanes.change(Timeline.of(self._member, self._seconds, end), self._state)
         self._refresh_table()
         # As much again for the picture that is sent.
         self._next = now + max(PERIOD, 2 * (time.perf_counter() - begun) / MAX_LOAD)
@@ -76,8 +81,8 @@ class LiveTimeline(Output):
         return "" if state is State.CONNECTED else str(state)
 
     def _refresh_table(self) -> None:
-        if self._table.refresh():
-            self._rows.update()
+        if self._model.refresh():
+            self.table.update()
 
     def _select(self, selected: Range) -> None:
         self._events.selected = selected
@@ -85,11 +90,11 @@ class LiveTimeline(Output):
         self._refresh_table()
 
     def _forms(self) -> dict[str, str]:
-        timeline, now = self._lanes.timeline, time.time()
+        timeline, now = self.lanes.timeline, time.time()
         badges = [Badge(self._state, "warn")] if self._state else []
         notes = [*([] if timeline.events else [NOTHING]), *timeline.notes]
-        page = saved(Page(self._lanes.title, badges, notes=notes), now)
-        table = static_forms([self._table.model], now)
+        page = saved(Page(self.lanes.title, badges, notes=notes), now)
+        table = static_forms([self._model.model], now)
         drawing = timeline.svg if timeline.events else ""
         return {
             "text/html": f"{page.html()}{drawing}{table['text/html']}",
