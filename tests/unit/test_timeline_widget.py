@@ -11,7 +11,11 @@ import orjson
 import pytest
 
 from fabric_nb import AmqBrokerConnector
+from fabric_nb.fabric.discovery import registry as registry_module
+from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.rpc.history import CallRecord
+from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
+from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.notebook.timeline.live import LiveTimeline, length_text
 from fabric_nb.notebook.timeline.widget import MAX_COLUMNS, TimelineWidget
 from tests.unit.test_table_widget import HOSTILE, Page, page, soon
@@ -178,6 +182,24 @@ async def test_nothing_to_show(page: Page) -> None:
         live.refresh()
         await asyncio.sleep(0)
     assert live.lanes.changes == changes
+    live.close()
+
+
+async def test_silence_of_an_instance(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instance that is silent for too long appears, although nothing is received."""
+    fabric = AmqBrokerConnector("amqp://localhost", "d", "app", "me")
+    clock = Clock()
+    fabric.member.registry = fabric.registry = registry = Registry(clock)
+    monkeypatch.setattr(registry_module.time, "time", clock)
+    announcement = Announcement(instance="i1", interval=5.0)
+    registry.receive(KeepAlive(ServiceName("d", "app", "calc"), announcement))
+    live = LiveTimeline(fabric.member, 10, clock)
+    kinds = []
+    for _ in range(3):
+        kinds.append([row.cells[1].text for row in live.table.model.rows])
+        clock.now += 12
+        live.refresh()
+    assert kinds == [["came"], [], ["gone"]]
     live.close()
 
 

@@ -65,12 +65,15 @@ class LiveTimeline(Output):
         end = math.ceil(now / step) * step  # so that a mark keeps its columns until it moves by one
         version = (versions(self._member), end, self._state)
         self._next = now + PERIOD
-        idle = not self.lanes.timeline.events and version[::2] == self._shown[::2]
-        if idle or version == self._shown:
+        if version == self._shown:
             return
-        self._shown = version
         begun = time.perf_counter()
-        self.lanes.change(Timeline.of(self._member, self._seconds, end), self._state)
+        timeline = Timeline.of(self._member, self._seconds, end)
+        changed = timeline.events or self.lanes.timeline.events or version[2] != self.lanes.state
+        self._shown = version
+        if not changed:
+            return
+        self.lanes.change(timeline, self._state)
         self._refresh_table()
         # As much again for the picture that is sent.
         self._next = now + max(PERIOD, 2 * (time.perf_counter() - begun) / MAX_LOAD)
