@@ -305,6 +305,21 @@ def test_bounded() -> None:
     assert all(0 <= mark.first <= mark.last < 1000 for mark in marks)
 
 
+def test_events_of_a_range() -> None:
+    """A range has the calls that took place in it, even in part, and rows that arrived in it."""
+    events = [
+        TimelineEvent(1.0, "a", "made", ms=500.0),
+        TimelineEvent(1.2, "a", "made", ms=9000.0),
+        TimelineEvent(2.0, "s", "rows", ms=1000.0, number=5),
+        TimelineEvent(3.0, "s", "rows", ms=1000.0, number=7),
+        TimelineEvent(5.0, "INFO", "log"),
+    ]
+    timeline = Timeline(sources.Collected(0, 10, events))
+    assert timeline.between(2.6, 3.6) == [events[1], events[3]]
+    assert timeline.between(5.0, 5.0) == [events[1], events[4]]
+    assert timeline.between(0, 10) == events
+
+
 def test_text(fabric: AmqBrokerConnector) -> None:
     """In text each lane is a line of bars, with an exclamation mark where something failed."""
     for ago in (250, 250, 50):

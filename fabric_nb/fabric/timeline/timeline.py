@@ -55,8 +55,18 @@ class Timeline:
         return cls(collect(member, end - seconds, end))
 
     def between(self, start: float, end: float) -> list[TimelineEvent]:
-        """Return the events that have taken place between two times, also if only in part."""
-        return [event for event in self.events if event.time <= end and event.end >= start]
+        """Return the events that have taken place between two times, also if only in part.
+
+        Of rows of streams those are meant whose middle is in the range, because they are counted
+        together.
+        """
+        return [
+            event
+            for event in self.events
+            if event.time <= end
+            and event.end >= start
+            and (event.kind != "rows" or start <= (event.time + event.end) / 2 <= end)
+        ]
 
     def picture(self, columns: int) -> Picture:
         """Return the lanes, with a width in columns of pixels."""
