@@ -801,6 +801,9 @@ class AmqBrokerConnector:
 
         Args:
             domain: domain of the called services; None: the connector's.
+
+        Raises:
+            InvalidName: the domain cannot be one.
         """
         found = await self.member.instances.graph(domain or self.domain)
         frame = graph_frame(found.edges)

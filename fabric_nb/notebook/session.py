@@ -37,6 +37,7 @@ from fabric_nb.notebook.terminal import forms
 from fabric_nb.notebook.views.base import TableView, UnavailableTable
 from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
+from fabric_nb.notebook.views.graph import GraphView
 from fabric_nb.notebook.views.live import Screen
 from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.registry import RegistryView
@@ -230,6 +231,13 @@ class Session:
         """Show the registry, or the services that match, or the statistics of their calls."""
         wanted = Filter(domain, type, id, gone)
         self.screen.show(RegistryView(self.member, wanted, statistics=statistics))
+
+    async def show_graph(self, domain: str | None = None) -> None:
+        """Show who calls whom in a domain, by default that of the notebook."""
+        member = self.member
+        view = GraphView(member, domain or member.domain)
+        await view.update()
+        self.screen.show(view)
 
     async def show_calls(self, *, failed: bool = False) -> None:
         """Show the calls made and served, or only the failed ones."""

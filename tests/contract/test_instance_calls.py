@@ -230,6 +230,8 @@ async def test_a_ping_without_an_answer(caller, two):
     frame = (await caller.ping("server")).set_index("instance")
     assert frame.loc["silent"].isna().sum() == 4
     assert frame.loc[two[0].id].notna().all()
+    with pytest.raises(InstanceNotFound, match="serves no methods"):
+        await two[0].connector.ping("caller")
     with pytest.raises(UnknownService):
         await caller.ping("nothing")
     with pytest.raises(UnknownService):

@@ -43,6 +43,7 @@ MAGICS = {
     "fabric_bench": "%fabric_bench my_app.health_check",
     "fabric_trace": "traced = %fabric_trace my_app.report day=1",
     "fabric_ping": "%fabric_ping my_app",
+    "fabric_graph": "%fabric_graph",
     "fabric_result": "%fabric_result a b",
     "fabric_rerun": "%fabric_rerun",
 }

@@ -66,6 +66,7 @@ WORKING = (
     SERVE,
     "%fabric_call secretive.where",
     "%fabric_ping secretive",
+    "%fabric_graph",
     "%fabric_trace secretive.where",
 )
 FAILING = (

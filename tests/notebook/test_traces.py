@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from tests.notebook.notebooks import Notebook, error_text
@@ -55,6 +56,16 @@ async def test_trace_of_an_amqp_fabric_service(notebook: Notebook) -> None:
     text = shown(await notebook.run("traced = %fabric_trace calc1.multiply x=2 y=3"))
     assert "not traced" in text
     assert await notebook.value("traced.result") == "6"
+
+
+async def test_who_calls_whom(notebook: Notebook) -> None:
+    """`%fabric_graph` has a row for each caller and method, and names services without counts."""
+    shown_graph = await notebook.run("%fabric_graph")
+    text = shown(shown_graph)
+    assert "Who calls whom" in text
+    assert re.search(r"notebook\.\w+ +shop\.desk +double", text)
+    assert text.rstrip().endswith("without an answer: calc.calc1.")
+    error_text(await notebook.execute("%fabric_graph --domain 'a b'"), "InvalidName")
 
 
 async def test_bad_lines(notebook: Notebook) -> None:

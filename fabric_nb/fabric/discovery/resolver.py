@@ -141,8 +141,18 @@ class Resolver:
             )
         service = self._registry.get(name)
         if service is not None and service.present(self._registry.now):
-            raise not_addressable(name)
+            raise self.not_addressable(name)
         return beginning
+
+    def not_addressable(self, name: ServiceName) -> InstanceNotFound:
+        """Return the error for a single instance of a service that has none to be called."""
+        if self.instances(name):
+            return InstanceNotFound(f"{name} serves no methods.", call=name.fqn)
+        return InstanceNotFound(
+            f"{name} runs on amqp-fabric, whose instances have no ids and share all calls: call"
+            f" {name.local} without @.",
+            call=name.fqn,
+        )
 
     def instances(self, name: ServiceName) -> list[str]:
         """Return the ids of the present instances of a service that have one."""
@@ -233,15 +243,6 @@ class Resolver:
         return MethodNotFound(
             f"{service.name} has no method {method!r}{hint}", call=label, close_matches=close
         )
-
-
-def not_addressable(name: ServiceName) -> InstanceNotFound:
-    """Return the error for a single instance of a service on amqp-fabric."""
-    return InstanceNotFound(
-        f"{name} runs on amqp-fabric, whose instances have no ids and share all calls: call"
-        f" {name.local} without @.",
-        call=name.fqn,
-    )
 
 
 def _requirement(version: str | None) -> SpecifierSet | None:

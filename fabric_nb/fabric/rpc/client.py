@@ -18,7 +18,7 @@ from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import check_loop_runs
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.discovery.registry import Registry
-from fabric_nb.fabric.discovery.resolver import Resolver, not_addressable
+from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.call_report import CallReport
@@ -345,7 +345,7 @@ class RpcClient:
         if not answers.exists:
             raise self._resolver.unknown(ServicePattern(name.domain, name.type, name.id))
         if not answers.routed:
-            raise not_addressable(name)
+            raise self._resolver.not_addressable(name)
         return answers
 
     def start(

@@ -21,7 +21,7 @@ from fabric_nb.fabric.rpc.instance_statistics import (
 )
 from fabric_nb.fabric.rpc.pings import Answer, Answers
 from fabric_nb.fabric.rpc.queues import DRAIN, STATS
-from fabric_nb.fabric.wire.names import ALL_INSTANCES, ServiceName, ServicePattern
+from fabric_nb.fabric.wire.names import ALL_INSTANCES, ServiceName, ServicePattern, check_part
 from fabric_nb.libraries import importing
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class Instances:
 
     async def graph(self, domain: str) -> CallGraph:
         """Return who calls the services of a domain; see `AmqBrokerConnector.graph`."""
+        check_part(domain, "domain")
         limit = asyncio.Semaphore(CONCURRENT)
         unanswered: dict[ServiceName, str] = {}
 
@@ -143,7 +144,12 @@ class Instances:
                 unanswered[name] = silent[0]
             return edges(name.fqn, figures.values())
 
-        services = self._registry.services(domain=domain)
+        now = self._registry.now
+        services = [
+            service
+            for service in self._registry.services(domain=domain)
+            if service.methods or not all(each.id for each in service.present(now))
+        ]  # others serve nothing
         found = await asyncio.gather(*(called(service.name) for service in services))
         return CallGraph([edge for some in found for edge in some], unanswered)
 

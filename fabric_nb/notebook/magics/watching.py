@@ -80,6 +80,22 @@ class WatchingMagics(SessionMagics):
 
     @with_raw_line
     @magic_arguments()
+    @argument("--domain", "-d", type=unquoted, help="Domain of the called services.")
+    @line_magic
+    def fabric_graph(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
+        """Show who calls whom: caller, service and method, with calls and errors per second.
+
+        In [6]: %fabric_graph
+
+        The services count their calls themselves, so those on amqp-fabric appear as callers only.
+        Refresh asks them again. As a DataFrame: await fabric.graph()
+        """
+        with self._usage_errors(self.fabric_graph.parser):
+            args = self._parse(self.fabric_graph.parser, line, local_ns)
+            wait(self.session.show_graph(args.domain))
+
+    @with_raw_line
+    @magic_arguments()
     @argument("--failed", action="store_true", help="Only failed calls.")
     @line_magic
     def fabric_calls(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
