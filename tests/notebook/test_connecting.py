@@ -44,6 +44,7 @@ MAGICS = {
     "fabric_trace": "traced = %fabric_trace my_app.report day=1",
     "fabric_ping": "%fabric_ping my_app",
     "fabric_graph": "%fabric_graph",
+    "fabric_timeline": "%fabric_timeline",
     "fabric_result": "%fabric_result a b",
     "fabric_rerun": "%fabric_rerun",
 }

@@ -67,6 +67,7 @@ WORKING = (
     "%fabric_call secretive.where",
     "%fabric_ping secretive",
     "%fabric_graph",
+    "%fabric_timeline",
     "%fabric_trace secretive.where",
 )
 FAILING = (

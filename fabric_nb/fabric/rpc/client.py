@@ -342,7 +342,7 @@ class RpcClient:
         settled = self._registry.connected_for > ANNOUNCED_WITHIN
         known = self._resolver.instances(name) if settled else ()
         answers = await self.requester.pings.collect(name, known)
-        if not answers.exists:
+        if not answers.exists and not self._resolver.instances(name):
             raise self._resolver.unknown(ServicePattern(name.domain, name.type, name.id))
         if not answers.routed:
             raise self._resolver.not_addressable(name)
