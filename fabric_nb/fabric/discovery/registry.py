@@ -211,7 +211,12 @@ class Registry:
                 instance.has_left = True
                 self.revision += 1
         elif instance is not None:
-            self._record_again(service, instance, keep_alive.announcement, now)
+            announcement = keep_alive.announcement
+            gone = instance.state(now) is ServiceState.GONE
+            if gone or announcement != instance.announcement:
+                self._record_change(service, instance, announcement, now, gone=gone)
+            else:
+                instance.record_keep_alive(announcement, now)
         elif self._make_room_for_instance(service):
             announcement = self._within_limit(keep_alive.announcement, None)
             instance = service.instances[key] = Instance(key, announcement, now)
@@ -226,20 +231,26 @@ class Registry:
         if not (keep_alive.leaving or own):  # its statistics arrive with the sent keep-alives
             self._record_statistics(service.instances.get(key), keep_alive.statistics, now)
 
-    def _record_again(
-        self, service: Service, instance: Instance, announcement: Announcement | None, now: float
+    def _record_change(
+        self,
+        service: Service,
+        instance: Instance,
+        announcement: Announcement | None,
+        now: float,
+        *,
+        gone: bool,
     ) -> None:
-        """Record a keep-alive of an instance that has sent one before."""
+        """Record the keep-alive of an instance that was gone, or announces something else."""
         if announcement != instance.announcement:
             announcement = self._within_limit(announcement, instance.announcement)
-        changed = announcement != instance.announcement
-        gone = instance.state(now) is ServiceState.GONE
-        was_busy = instance.is_busy and not gone
-        if changed:
+        if announcement != instance.announcement:
             service.invalidate_methods()
-        if changed or gone:
-            self.revision += 1
-            self._add_silence(service, instance, now)
+        elif not gone:  # its methods were omitted before, too
+            instance.record_keep_alive(announcement, now)
+            return
+        self.revision += 1
+        self._add_silence(service, instance, now)
+        was_busy = instance.is_busy and not gone
         instance.record_keep_alive(announcement, now)
         if gone or (was_busy and not instance.is_busy):
             self._add_event("back", service, instance)

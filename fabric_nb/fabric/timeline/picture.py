@@ -116,6 +116,7 @@ class Lane:
         count: number of events, or of rows.
         bad: number of failed or lost ones among them.
         marks: marks, those of the most important tones last.
+        peak: number of the fullest mark.
     """
 
     name: str
@@ -123,11 +124,7 @@ class Lane:
     count: int
     bad: int
     marks: Sequence[Mark]
-
-    @property
-    def peak(self) -> int:
-        """Number of the fullest mark."""
-        return max((mark.number for mark in self.marks), default=0)
+    peak: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +157,19 @@ def picture(start: float, end: float, events: Sequence[TimelineEvent], columns: 
     labels = MAX_LABELS // max(1, len(lanes))  # of each lane, so that none takes those of others
     scale = columns / (end - start)
     others = 0 if busiest is None else len({each.lane for each in lanes.get(("calls", ""), ())})
-    drawn = [
-        Lane(
-            name or f"{others:,} other services",
-            group,
-            sum(event.number for event in found),
-            sum(tone_of(event) == "bad" for event in found),
-            _marks(found, start, scale, columns, labels),
+    drawn = []
+    for (group, name), found in sorted(lanes.items(), key=_order):
+        marks = _marks(found, start, scale, columns, labels)
+        drawn.append(
+            Lane(
+                name or f"{others:,} other services",
+                group,
+                sum(event.number for event in found),
+                sum(tone_of(event) == "bad" for event in found),
+                marks,
+                max(mark.number for mark in marks),
+            )
         )
-        for (group, name), found in sorted(lanes.items(), key=_order)
-    ]
     return Picture(start, end, columns, drawn)
 
 
