@@ -6,8 +6,9 @@ import asyncio
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields
 from itertools import islice, takewhile
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fabric_nb.fabric.amqp.connection import Connection
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 SAME = 1.0
 """Seconds between the arrivals of one record at two feeds, at most."""
+_timeless = attrgetter(
+    *(field.name for field in fields(LogRecord) if field.name not in ("time", "arrived"))
+)
+"""Returns a record without its time, as a tuple."""
 
 
 class Logs:
@@ -150,10 +155,10 @@ def _merged(feeds: Sequence[Sequence[LogRecord]]) -> Iterator[LogRecord]:
         ((record, feed) for feed, records in enumerate(feeds) for record in records),
         key=lambda one: one[0].time,
     )
-    times: dict[LogRecord, list[float]] = {}
-    passed: Counter[tuple[LogRecord, int]] = Counter()
+    times: dict[object, list[float]] = {}
+    passed: Counter[tuple[object, int]] = Counter()
     for record, feed in received:
-        timeless = replace(record, time=0.0)
+        timeless = _timeless(record)
         known = times.setdefault(timeless, [])
         at = passed[timeless, feed]
         while at < len(known) and known[at] < record.time - SAME:
