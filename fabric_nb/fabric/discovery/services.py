@@ -315,9 +315,9 @@ class Service:
 
         Built-in methods, whose names begin with an underscore, are not listed.
         """
-        if method.startswith("_"):
+        if method in self._replied_methods or method.startswith("_"):
             return
-        if method not in self._replied_methods and len(self._replied_methods) < MAX_REPLIED_METHODS:
+        if len(self._replied_methods) < MAX_REPLIED_METHODS:
             self._replied_methods[method] = ""
             self._methods = None
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.rpc.history import Outcome
 from fabric_nb.fabric.rpc.running_calls import RunningCall
-from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.tracing.tracer import OTEL_SDK, LocalSpan, Tracer
 from fabric_nb.fabric.wire.trace_context import TRACEPARENT
 
@@ -19,21 +17,25 @@ class ServedSpans:
     Args:
         tracer: tracer of the member.
         service: full name of the service.
-        options: returns the options of the service.
+
+    Attributes:
+        slow: seconds from which a call is kept; None: only sampled calls have a span.
     """
 
-    def __init__(self, tracer: Tracer, service: str, options: Callable[[], ServeOptions]) -> None:
+    def __init__(self, tracer: Tracer, service: str) -> None:
         self._tracer = tracer
         self._service = service
-        self._options = options
+        self.slow: float | None = None
 
     def begin(self, running: RunningCall) -> None:
         """Begin the span of a call, if it has one."""
-        headers, slow = running.delivery.headers, self._options().trace_slow
-        if slow is None and TRACEPARENT not in headers and OTEL_SDK not in sys.modules:
+        headers = running.delivery.headers
+        if self.slow is None and TRACEPARENT not in headers and OTEL_SDK not in sys.modules:
             return
         method = running.method.name
-        span = self._tracer.begin_served(headers, self._service, method, local=slow is not None)
+        span = self._tracer.begin_served(
+            headers, self._service, method, local=self.slow is not None
+        )
         if span is not None:
             span.request, span.call = len(running.delivery.body), running.id
         running.span = span
@@ -51,7 +53,7 @@ class ServedSpans:
             return
         text = "" if error is None else error_text(error)
         span.end(outcome or ("ok" if error is None else "failed"), text, traceback)
-        slow = self._options().trace_slow
+        slow = self.slow
         if isinstance(span, LocalSpan) and (
             error is not None or (slow is not None and seconds >= slow)
         ):

@@ -150,7 +150,8 @@ class Server:
         self._fqn = name.fqn
         self._rejected = rejected
         self._calls = calls
-        self._spans = ServedSpans(tracer, name.fqn, lambda: self.options)
+        self._spans = ServedSpans(tracer, name.fqn)
+        self._spans.slow = options.trace_slow
         self._on_change = on_change
         self.around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self.closed = False
@@ -221,6 +222,7 @@ class Server:
         if options is not None:
             self.access.restrict(options)
             self.options = options
+            self._spans.slow = options.trace_slow
         wanted = {**functions, DESCRIBE: self._describe}
         for name in [name for name in self._methods if name not in wanted]:
             await self._remove(name)

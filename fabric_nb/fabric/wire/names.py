@@ -316,11 +316,21 @@ def parse_call(text: str, *, domain: str) -> tuple[ServicePattern, str]:
         >>> parse_call("my_app.multiply", domain="d")
         (ServicePattern(domain='d', type=None, id='my_app', instance=''), 'multiply')
     """
-    service, dot, method = text.rpartition(".") if isinstance(text, str) else ("", "", "")
+    if isinstance(text, str):
+        return _parse_call(text, domain)
+    raise _no_call(text)
+
+
+@lru_cache(maxsize=1024)  # programs write the same few calls again and again
+def _parse_call(text: str, domain: str) -> tuple[ServicePattern, str]:
+    service, dot, method = text.rpartition(".")
     if not dot or service.count(".") > 2:
-        raise InvalidName(
-            f"{_shown(text)} is not a call: write id.method, type.id.method or"
-            " domain.type.id.method."
-        )
+        raise _no_call(text)
     pattern = ServicePattern.parse(service, domain=domain, instances=True)
     return pattern, check_method(method)
+
+
+def _no_call(text: object) -> InvalidName:
+    return InvalidName(
+        f"{_shown(text)} is not a call: write id.method, type.id.method or domain.type.id.method."
+    )
