@@ -210,7 +210,7 @@ async def measure_timeline(seconds: float, uri: str) -> list[Verdict]:
                 shares.append(shown - without)
     return [
         Verdict(
-            "timeline of 10,000 events, % of the kernel's time", "at most", 8, Spread.of(shares)
+            "timeline of 10,000 events, % of the kernel's time", "at most", 6, Spread.of(shares)
         )
     ]
 
