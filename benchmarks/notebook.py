@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tests.browser.lab import LabNotebook
 
 PARTS = ("load", "call", "map", "timeline", "flow", "browser", "tab", "registry")
+SPANS = 10_000
 MAX_ROWS = {"messages": 50_000, "batches": 1_000_000}
 
 WATCH = """
@@ -349,6 +350,7 @@ async def measure_browser(seconds: float, uri: str) -> list[Verdict]:
                     Verdict(f"{name}: longest task, ms", "at most", 100, _single(seen["longest"])),
                 ]
             verdicts += await _measure_statistics(notebook, seconds, uri)
+            verdicts += await _measure_waterfall(notebook, seconds, uri)
             verdicts += await _measure_panel(notebook, seconds, uri)
             await notebook.close()
             await browser.close()
@@ -381,8 +383,60 @@ async def _measure_statistics(notebook: LabNotebook, seconds: float, uri: str) -
     ]
 
 
+WATERFALL = f"""
+import random
+import time
+
+from fabric_nb.fabric.rpc.traced_call import TracedCall
+from fabric_nb.fabric.tracing.traces import Trace
+from fabric_nb.fabric.wire.spans import Span
+from fabric_nb.notebook.views.traces import TraceView
+
+drawn = random.Random(7)
+trace = Trace("a" * 32)
+for n in range({SPANS}):
+    call, served = f"{{n + 1:016x}}", f"{{n + 1 + {SPANS}:016x}}"
+    parent = f"{{drawn.randrange(n) + 1 + {SPANS}:016x}}" if n else ""
+    start = 1.7e9 + n / 1e4
+    for span, within, kind in ((call, parent, "client"), (served, call, "server")):
+        trace.spans[span] = Span(
+            trace.id, span, within, kind, f"d.t.s{{n % 20}}", "m", "d.t.s.7f3a", start, 9.5
+        )
+traced = TracedCall("s.m")
+traced.trace, traced.done = trace, True
+traced.succeed(None)
+
+from fabric_nb.notebook import extension
+
+screen = extension._loaded.session.screen
+"""
+
+
+async def _measure_waterfall(notebook: LabNotebook, seconds: float, uri: str) -> list[Verdict]:
+    from playwright.async_api import expect
+
+    from tests.browser.test_speed import WATCH as FRAMES
+
+    await notebook.execute(f"%load_ext fabric_nb\n%fabric_connect {uri} --domain {DOMAIN}")
+    await notebook.execute(WATERFALL)
+    began = time.perf_counter()
+    await notebook.run("screen.show(TraceView(fabric.member, traced))")
+    table = notebook.panel.locator(".fabric-table")
+    await expect(table.locator(".count")).to_have_text(f"{SPANS:,} rows", timeout=60_000)
+    opened = time.perf_counter() - began
+    await notebook.page.evaluate(SCROLL.replace("SELECTOR", ".fabric-table .scroller"), seconds)
+    seen = await notebook.page.evaluate(FRAMES, seconds - 0.5)
+    await notebook.execute("%fabric_disconnect")
+    name = f"waterfall of {SPANS:,} calls"
+    return [
+        Verdict(f"{name}: seconds until it is open", "at most", 1, _single(opened)),
+        Verdict(f"{name}, scrolled: frames/s", "at least", 50, _single(seen["frames"])),
+        Verdict(f"{name}, scrolled: longest task, ms", "at most", 100, _single(seen["longest"])),
+    ]
+
+
 SCROLL = """(seconds) => {
-  const tree = document.querySelector(".fabric-services");
+  const tree = document.querySelector("SELECTOR");
   const timer = setInterval(() => {
     tree.scrollTop = (tree.scrollTop + 100) % (tree.scrollHeight - tree.clientHeight);
   }, 33);
@@ -411,7 +465,7 @@ async def _measure_panel(notebook: LabNotebook, seconds: float, uri: str) -> lis
         verdicts = []
         for scrolled in ("", ", scrolled"):
             if scrolled:
-                await page.evaluate(SCROLL, seconds)
+                await page.evaluate(SCROLL.replace("SELECTOR", ".fabric-services"), seconds)
             seen = await page.evaluate(FRAMES, seconds - 0.5)
             name = f"panel of {many_services.SERVICES:,} services, 2,000 messages/s{scrolled}"
             verdicts += [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fabric_nb.errors import one_line
 from fabric_nb.fabric.core.values import error_text
@@ -19,6 +19,9 @@ from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.connection import state_badge
 
 MAX_ROWS = 20_000
+FULL_DETAILS = 500
+"""Rows of a trace that have their details from the beginning; in longer ones, those that failed,
+and others once they are opened."""
 MAX_LOGS = 50
 """Log records in the detail of a row."""
 INDENT = "\u00a0" * 3
@@ -47,11 +50,12 @@ class TraceView(TableView):
 
     fabric: FabricMember
     traced: TracedCall
+    _opened: set[Hashable] = field(default_factory=set)
 
     def version(self) -> Hashable:
         """Return the number of spans that have arrived, and whether the call has ended."""
         trace = self.traced.trace
-        return 0 if trace is None else trace.changes, self.traced.done
+        return 0 if trace is None else trace.changes, self.traced.done, len(self._opened)
 
     def model(self) -> TableModel:
         """Return an empty waterfall."""
@@ -65,10 +69,22 @@ class TraceView(TableView):
         for record in self.fabric.logs.records if nodes else ():
             if record.call:
                 logs.setdefault(record.call, []).append(record)
+        brief = len(nodes) > FULL_DETAILS
         model.replace(
-            (node.span.id, self._cells(node, whole), _detail(node, logs)) for node in nodes
+            (
+                node.span.id,
+                self._cells(node, whole),
+                _sizes(node) or "…"
+                if brief and not node.error and node.span.id not in self._opened
+                else _detail(node, logs),
+            )
+            for node in nodes
         )
         model.head = self._head(nodes)
+
+    def opened(self, key: Hashable) -> None:
+        """Show the details of a row."""
+        self._opened.add(key)
 
     def _head(self, nodes: list[Node]) -> Head:
         traced = self.traced
@@ -125,9 +141,7 @@ def _detail(node: Node, logs: dict[str, list[LogRecord]]) -> str:
     if server is not None:
         facts += [f"by {server.member}", f"ran for {duration(server.ms)}"]
     facts.append(f"called by {span.member}" if span.kind == "client" else f"of {span.member}")
-    for name, size in (("arguments", span.request), ("reply", span.reply)):
-        if size is not None:
-            facts.append(f"{name} {size:,} bytes")
+    facts += filter(None, [_sizes(node)])
     if span.call:
         facts.append(f"call {span.call}")
     parts = ["\n".join(facts)]
@@ -137,6 +151,12 @@ def _detail(node: Node, logs: dict[str, list[LogRecord]]) -> str:
     traceback = (server.traceback if server is not None else "") or span.traceback
     parts += [traceback or node.error] if traceback or node.error else []
     return "\n\n".join(parts)
+
+
+def _sizes(node: Node) -> str:
+    span = node.span
+    sizes = (("arguments", span.request), ("reply", span.reply))
+    return "\n".join(f"{name} {size:,} bytes" for name, size in sizes if size is not None)
 
 
 def _log_lines(records: Iterable[LogRecord]) -> list[str]:
