@@ -7,7 +7,7 @@ import asyncio
 import pandas as pd
 import pytest
 
-from fabric_nb.errors import CallTimeout, UnknownService
+from fabric_nb.errors import CallTimeout, RemoteError, UnknownService
 from fabric_nb.fabric.rpc import history
 from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
@@ -113,3 +113,21 @@ async def test_record_is_bounded(server, caller, monkeypatch):
     assert failures[0].kwargs() == {"x": "y" * 600, "y": 0}
     with pytest.raises(ValueError, match=r"failed call 30 .* are not kept"):
         failures[-1].kwargs()
+
+
+@pytest.mark.any_broker
+async def test_texts_without_utf8(members):
+    """Errors whose text UTF-8 cannot represent are recorded at both ends, and become DataFrames."""
+
+    def fail() -> None:
+        raise ValueError("half \ud83d of a pair")
+
+    server, caller = await members.join("server"), await members.join("caller")
+    await server.serve({"fail": fail})
+    with pytest.raises(RemoteError):
+        await caller.call(f"{DOMAIN}.app.server.fail")
+    for fabric in (server, caller):
+        (error,) = fabric.calls.df.error
+        assert "\\ud83d" in error or "\ufffd" in error
+    figures = await caller.stats(f"{DOMAIN}.app.server")
+    assert any("half" in text for text in figures.last_error)

@@ -77,12 +77,22 @@ def clock(seconds: float) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return type and text of an error, at most `MAX_ERROR` characters."""
+    """Return type and text of an error, at most `MAX_ERROR` characters.
+
+    Lone surrogates are escaped, because neither UTF-8 nor a DataFrame can represent them.
+    """
     try:
         text = str(error)
     except BaseException:  # noqa: BLE001 - a user's `__str__` may raise anything
         text = "(its text cannot be read)"
-    return f"{type(error).__name__}: {text}"[:MAX_ERROR]
+    return valid(f"{type(error).__name__}: {text}"[:MAX_ERROR])
+
+
+def valid(text: str) -> str:
+    """Return a text that UTF-8 can represent, with lone surrogates as escape sequences."""
+    if text.isascii():
+        return text
+    return text.encode(errors="backslashreplace").decode()
 
 
 def shown(value: object) -> str:

@@ -17,7 +17,7 @@ from fabric_nb.errors import (
     brief_message,
     render_briefly,
 )
-from fabric_nb.fabric.core.values import error_text
+from fabric_nb.fabric.core.values import error_text, valid
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.tracing.tracer import ActiveSpan
 from fabric_nb.fabric.wire.calls import call_id
@@ -166,6 +166,12 @@ class CallLog:
 
     def add(self, record: CallRecord) -> None:
         """Add the record of a call."""
+        if record.error or record.traceback or record.output:
+            record = record._replace(
+                error=valid(record.error),
+                traceback=valid(record.traceback),
+                output=valid(record.output),
+            )
         self._records.append(record)
         self.changes += 1
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fabric_nb.errors import CallError, Hop, RemoteError
-from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, ending, shortened, text, valid
+from fabric_nb.fabric.core.values import valid
+from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, ending, shortened, text
 
 MAX_HOPS = 16
 """Hops of one error, beside the first; if there are more, those in the middle are omitted."""

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.core.values import valid
 from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.formats import JSON
 from fabric_nb.fabric.wire.json_reading import PIECE
-from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, number, shortened, text, valid
+from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, number, shortened, text
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SEVERITY_HEADER: Final = "severity"

@@ -22,13 +22,6 @@ def ending(value: str, longest: int) -> str:
     return f"[{len(value) - kept:,} more characters] …\n{value[-kept:]}"
 
 
-def valid(value: str) -> str:
-    """Return a text that UTF-8 can represent, with lone surrogates as escape sequences."""
-    if value.isascii():
-        return value
-    return value.encode(errors="backslashreplace").decode()
-
-
 def text(value: object, longest: int) -> str:
     """Return the beginning of a text; empty for other types."""
     return value[:longest] if isinstance(value, str) else ""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from fabric_nb.errors import MalformedMessage, printable
 from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.core.values import valid
 from fabric_nb.fabric.wire.calls import reply_message
 from fabric_nb.fabric.wire.codec import decode, encode
-from fabric_nb.fabric.wire.reading import number, shortened, text, valid
+from fabric_nb.fabric.wire.reading import number, shortened, text
 
 PROGRESS_MESSAGE, OUTPUT_MESSAGE = "progress", "output"
 MAX_TEXT = 200

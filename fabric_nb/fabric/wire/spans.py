@@ -10,10 +10,11 @@ from typing import Any, Literal, get_args
 
 from fabric_nb.errors import MalformedMessage, printable
 from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.core.values import valid
 from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.formats import JSON
 from fabric_nb.fabric.wire.names import is_method
-from fabric_nb.fabric.wire.reading import ending, number, text, valid
+from fabric_nb.fabric.wire.reading import ending, number, text
 
 SpanKind = Literal["client", "server", "producer"]
 """Kind of a span: a call as its caller sees it, as its service does, or a published message."""
