@@ -43,7 +43,7 @@ async def test_first_steps(lab: Lab, empty: LabNotebook, page: Page, screens: Pa
     await panel.get_by_role("button", name="Start demo services").click()
     await expect(row(page, "monitor")).to_be_visible()
     await expect(panel.get_by_role("button", name="Start demo services")).to_have_count(0)
-    await expect(page.locator("#jp-main-statusbar")).to_contain_text("3 up")
+    await expect(page.locator("#jp-main-statusbar")).to_contain_text("7 up")
     # A click inserts the call, with the first argument selected, and does not run it.
     await row(page, "monitor").click()
     await row(page, "complain").click()
