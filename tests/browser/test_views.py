@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ import nbformat
 import pytest
 import pytest_asyncio
 from nbconvert import HTMLExporter
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Error, Locator, Page, expect
 
 import fabric_nb
 from fabric_nb import AmqBrokerConnector
@@ -271,6 +272,12 @@ async def _picture(
         await set_theme(notebook.page, theme)
         await notebook.page.screenshot(path=screens / f"{name}-{theme.split()[1].lower()}.png")
         shown = notebook.panel.locator(part).last
+        with contextlib.suppress(Error):  # until the style sheet of the theme is in use
+            await notebook.page.wait_for_function(
+                f"element => ({POOR_CONTRAST})(element).length === 0",
+                arg=await shown.element_handle(),
+                timeout=10_000,
+            )
         assert await shown.evaluate(POOR_CONTRAST) == []
 
 

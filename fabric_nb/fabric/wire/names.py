@@ -267,7 +267,7 @@ class ServicePattern:
         """
         service, at, instance = text.partition("@") if isinstance(text, str) else ("", "", "")
         parts = service.split(".")
-        if not service or len(parts) > 3:
+        if not isinstance(text, str) or len(parts) > 3:
             raise InvalidName(
                 f"{_shown(text)} is not a service: write id, type.id or domain.type.id."
             )
