@@ -69,7 +69,7 @@ class PingedInstance(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CallGraph:
-    """Who calls whom.
+    """Calls between services, as the called ones have counted them.
 
     Attributes:
         edges: an edge for each caller, service and method.

@@ -25,7 +25,7 @@ NOTHING = (
 
 
 class Timeline:
-    """What a member knows of one time range: calls, instances, streams and logs.
+    """Events of one time range: calls, instances, streams and logs that a member has recorded.
 
     Example::
 

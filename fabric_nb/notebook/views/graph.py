@@ -34,7 +34,7 @@ COLUMNS = (
 
 @dataclass(eq=False)
 class GraphView(TableView):
-    """Who calls whom in a domain, as its services have counted when it was asked for."""
+    """Calls between services of a domain, as these have counted them."""
 
     fabric: FabricMember
     domain: str
