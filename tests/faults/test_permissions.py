@@ -212,6 +212,11 @@ async def test_logging_without_permission(join, owner, rabbitmq, caplog):
         for n in range(count):
             handler.handle(logging.makeLogRecord({"msg": str(n), "levelname": "INFO"}))
         await handler.flushed(timeout=60)
+        # RabbitMQ writes its log a moment later: a later refusal is in it after the earlier ones.
+        mark = f"mark{handler.dropped}"
+        with pytest.raises(BrokerRefused):
+            await fabric.stream(domain=mark)
+        await until(lambda: mark in rabbitmq.log)
         return rabbitmq.log.count(f"{DOMAIN}.log.records")
 
     refused = await log(700)

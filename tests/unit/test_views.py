@@ -18,6 +18,7 @@ import pytest
 from fabric_nb.errors import CallTimeout, InvalidArgument
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
+from fabric_nb.fabric.core.values import valid
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.rpc.call_handle import CallHandle
@@ -624,7 +625,7 @@ def test_calls_view() -> None:
     assert "%fabric_rerun runs the last failed call again." in shown.texts
     details = [row.detail.text for row in shown.model.rows]
     timeout, output = "CallTimeout: no answer\nwithin 1 s", "Output:\none\ntwo"
-    assert details == ["", HOSTILE, timeout, output, "Traceback ..."]
+    assert details == ["", valid(HOSTILE), timeout, output, "Traceback ..."]
     _ = shown.reader
 
 
