@@ -83,6 +83,7 @@ export class RowScroller {
     let y = this.node.scrollTop;
     if (follow && this.atEnd) y = this.endPosition;
     else if (anchored) y = this.anchored(y);
+    y = Math.min(y, this.endPosition); // beyond the end there is nothing, if rows were removed
     this.render(y > 0 ? Math.max(height, y + visible) : height, this.indices(y), open);
     // Moving a node removes the focus from it.
     const target = focused?.isConnected ? focused : this.nodes.get(this.current)?.row;
