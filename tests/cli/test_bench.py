@@ -113,7 +113,7 @@ async def test_calls_that_fail(rabbitmq_uri: str, shop: Shop) -> None:
 async def test_what_cannot_be_measured(
     rabbitmq_uri: str, arguments: tuple[str, ...], code: int, text: str
 ) -> None:
-    """What cannot be measured is one sentence, and prints no figures."""
+    """A method that cannot be measured is an error of one sentence, without figures."""
     done = await run(rabbitmq_uri, "bench", *arguments)
     assert (done.code, done.out) == (code, "")
     assert text in done.err

@@ -351,7 +351,7 @@ async def test_instances_are_consumers(listener, announce, raw, held):
 
 
 async def test_instances_that_cannot_be_counted(listener, announce, broker_uri):
-    """Where the broker does not tell the consumers of a queue, there may be more instances."""
+    """If the broker refuses to count consumers, the number of instances is a minimum."""
     async with await aio_pika.connect(broker_uri) as other:
         channel = await other.channel()
         # The broker refuses to tell another connection of an exclusive queue.

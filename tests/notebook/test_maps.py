@@ -576,7 +576,7 @@ async def test_maps_of_served_functions_have_no_bar(
 
 
 async def test_an_interrupted_map_over_amqp_fabric(notebook: Notebook, calc: Peer) -> None:
-    """Of rows of amqp-fabric it is said that they may run on."""
+    """An interrupted map over amqp-fabric reports that the rows under way may run on."""
     slow = SlowCall(calc, 1.2)
     cell = notebook.execute_no_wait(
         f"x = %fabric_map calc1.slow seconds=[0, {slow.seconds}] --in-flight 1"

@@ -242,7 +242,7 @@ async def test_an_interrupted_call_of_python_code(
 async def test_a_cancelled_call_of_a_plain_function(
     notebook: Notebook, watcher: AmqBrokerConnector
 ) -> None:
-    """A plain function on the loop of a notebook runs on, and the caller is told so."""
+    """A plain function on a notebook's loop is reported to its caller as still running."""
     await notebook.run(
         "%%fabric_serve --id plain\nimport time, fabric_nb\n"
         "def plain():\n    for _ in fabric_nb.track(range(20), 'steps'):\n        time.sleep(0.1)"

@@ -52,7 +52,7 @@ async def test_trace_of_a_call_that_fails(notebook: Notebook) -> None:
 
 @needs_amqp_fabric
 async def test_trace_of_an_amqp_fabric_service(notebook: Notebook) -> None:
-    """A service on amqp-fabric stands in the waterfall by its caller's part, and that is said."""
+    """A service on amqp-fabric has its caller's span in the waterfall, marked as not traced."""
     text = shown(await notebook.run("traced = %fabric_trace calc1.multiply x=2 y=3"))
     assert "not traced" in text
     assert await notebook.value("traced.result") == "6"

@@ -76,7 +76,7 @@ def test_times_before_and_after_an_outage(receiver: Receiver) -> None:
 
 
 def test_busy(receiver: Receiver) -> None:
-    """The beginning and the end of a blocked event loop are events, however often it is said."""
+    """A blocked event loop is one event at its start and one at its end, not one a keep-alive."""
     receiver.receive()
     for busy in (1.0, 2.0, None, None):
         receiver.wait(5)

@@ -68,7 +68,7 @@ class EventsView(TableView):
         )
 
     def _rows(self, events: Sequence[TimelineEvent]) -> Iterator[tuple[Hashable, list[Value], str]]:
-        """Yield the rows; equal events are told apart by their number."""
+        """Yield the rows; the keys of equal events differ by a number."""
         seen: Counter[TimelineEvent] = Counter()
         for event in events:
             seen[event] += 1
