@@ -350,6 +350,26 @@ async def test_running_call_ends_with_its_old_function(server, caller):
     assert await queued == ["new", 2]
 
 
+async def test_replacing_a_server_keeps_to_the_new_prefetch(server, caller):
+    """From when another `prefetch` is in effect, no more calls than that run at a time."""
+    running = most = 0
+
+    async def work():
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.005)
+        running -= 1
+
+    serving = await server.serve({"work": work}, prefetch=20)
+    await wait_for_service(caller, "server")
+    for prefetch in (3, 1, 2):
+        most = 0
+        serving = await server.serve({"work": work}, prefetch=prefetch, replacing=serving)
+        await asyncio.gather(*(caller.call("server.work") for _ in range(12)))
+        assert most == prefetch
+
+
 async def test_replace_adds_and_removes_methods(server, caller):
     """New methods are served at once, removed ones are gone; a running call gets its reply."""
     gauge = Gauge()

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, Self
 
 from fabric_nb.errors import (
+    BrokerRefused,
     ConnectionLost,
     FabricError,
     MalformedMessage,
@@ -240,6 +241,18 @@ class Server:
         self.changes += 1
         self._on_change(self)
 
+    async def stop_consuming(self) -> None:
+        """Receive no further calls; calls that were received are still answered.
+
+        No error is raised, because consumers of a lost connection do not begin again either.
+        """
+        self._instance_calls.leaving = True
+        for method in self._methods.values():
+            consumer_tag, method.consumer_tag = method.consumer_tag, ""
+            if consumer_tag:
+                with contextlib.suppress(ConnectionLost, BrokerRefused):
+                    await self.channel.cancel(consumer_tag)
+
     async def close(self, grace: float | None = 0.0) -> None:
         """Stop consuming, wait `grace` seconds for in-flight calls (None: no limit), and close.
 
@@ -248,12 +261,9 @@ class Server:
         limit = time_limit(grace, "grace")
         if self.closed:
             return
-        self._instance_calls.leaving = True
         try:
             async with asyncio.timeout(limit):
-                for method in self._methods.values():
-                    await self.channel.cancel(method.consumer_tag)
-                    method.consumer_tag = ""
+                await self.stop_consuming()
                 await asyncio.gather(*(method.queue.join() for method in self._methods.values()))
                 await self._outgoing.idle()
         except TimeoutError:

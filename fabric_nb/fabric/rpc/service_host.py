@@ -81,8 +81,8 @@ class ServiceHost:
     ) -> Server:
         """Serve functions under an address.
 
-        A server that is `replacing` another receives all new calls; the other one ends when its
-        in-flight calls are answered.
+        A server that is `replacing` another receives all new calls from when this returns; the
+        other one ends when its in-flight calls are answered.
 
         Raises:
             InvalidName: it is served already, or its names are too long.
@@ -114,9 +114,12 @@ class ServiceHost:
             raise
         self._announce(name, options.version)
         if replacing is not None:
-            closing = asyncio.create_task(replacing.close(grace=None))
-            self._retiring[replacing] = closing
-            watched(closing, f"closing the replaced server of {name}")
+            try:  # before this returns, else the calls of both would exceed the new `prefetch`
+                await replacing.stop_consuming()
+            finally:
+                closing = asyncio.create_task(replacing.close(grace=None))
+                self._retiring[replacing] = closing
+                watched(closing, f"closing the replaced server of {name}")
         return server
 
     async def serve_or_replace(
