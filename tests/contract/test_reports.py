@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
@@ -298,21 +298,51 @@ async def test_threads_of_pools_belong_to_no_call(server, caller, pool, capsys):
     assert capsys.readouterr().out.count("of another call") == 2
 
 
-async def test_threads_are_as_ever_while_no_call_reports(server, caller):
-    """Nothing of Python's is replaced for calls that ask for nothing, nor after their service."""
+async def test_programs_that_serve_nothing_are_left_as_they_are(server, caller):
+    """Nothing of Python's is replaced but the start of threads, and that while a program serves."""
+    start, write = threading.Thread.start, vars(sys.stdout).get("write")
     seen: list[bool] = []
-    before = threading.Thread.start, vars(sys.stdout).get("write")
 
     def work() -> None:
-        seen.append((threading.Thread.start, vars(sys.stdout).get("write")) == before)
+        seen.append(vars(sys.stdout).get("write") == write)
 
+    assert "fabric_nb" not in start.__module__
     service = await server.serve({"work": work})
+    assert threading.Thread.start is not start
     await call(caller, "app.server.work")
     await call(caller, "app.server.work", CallReport("instance"))
     await call(caller, "app.server.work", CallReport("output"))
     assert seen == [True, True, False]
     await service.close()
-    assert (threading.Thread.start, vars(sys.stdout).get("write")) == before
+    assert threading.Thread.start is start
+    assert vars(sys.stdout).get("write") == write
+
+
+async def test_a_thread_inherits_the_call_and_nothing_else(server, caller):
+    """A thread of a call knows its caller, also after the call, and has a context of its own."""
+    variable: ContextVar[str] = ContextVar("variable", default="fresh")
+    gate = threading.Event()
+    seen: list[tuple[str, str]] = []
+
+    def look() -> None:
+        gate.wait(60)
+        who = fabric_nb.caller()
+        seen.append((variable.get(), who.service if who is not None else "nobody"))
+
+    def work() -> None:
+        variable.set("changed")
+        threads.append(threading.Thread(target=look))
+        threads[-1].start()
+
+    threads: list[threading.Thread] = []
+    await server.serve({"work": work})
+    await caller.call("app.server.work")
+    gate.set()
+    await asyncio.to_thread(threads[0].join, 60)
+    value = "changed" if getattr(sys.flags, "thread_inherit_context", False) else "fresh"
+    assert seen == [(value, f"{DOMAIN}.app.caller")]
+    await asyncio.to_thread(run_thread, look)
+    assert seen[-1] == ("fresh", "nobody")
 
 
 async def test_another_library_that_replaces_the_start_of_threads(
@@ -426,26 +456,31 @@ async def test_records_of_a_call(members, server, caller):
 
 
 async def test_log_records_of_a_call(members, server, caller):
-    """Log records of a call have its id, also those of its tasks and threads; others have none."""
+    """Log records of a call have its id, also those of its tasks and threads; others have none.
+
+    So it is for calls that ask for no report.
+    """
     handler = AmqpHandler()
     await server.init_logging_handler(handler)
     feed = await caller.logs()
 
     async def work() -> None:
         log.warning("in the function")
-        await asyncio.create_task(asyncio.to_thread(log.warning, "in a thread"))
+        await asyncio.create_task(asyncio.to_thread(log.warning, "in a worker"))
+        run_thread(lambda: run_thread(lambda: log.warning("in a thread")))
 
     await server.serve({"work": work})
     log.addHandler(handler)
     try:
         await caller.call("app.server.work")
         log.warning("outside")
-        await feed.wait(3)
+        await feed.wait(4)
     finally:
         log.removeHandler(handler)
     (record,) = caller.calls.records
     calls = {one.message: one.call for one in feed.records}
-    assert calls == {"in the function": record.call, "in a thread": record.call, "outside": ""}
+    inside = ("in the function", "in a worker", "in a thread")
+    assert calls == {**dict.fromkeys(inside, record.call), "outside": ""}
     assert set(feed.df.call) == {record.call, ""}
 
 

@@ -15,4 +15,4 @@ class ServedCall(Protocol):
 
 
 served_call: ContextVar[ServedCall | None] = ContextVar("call", default=None)
-"""Inherited by tasks, by `asyncio.to_thread`, and by threads of calls that report to callers."""
+"""Inherited by tasks, by `asyncio.to_thread`, and by the threads that a served function starts."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import threading
-from contextvars import Context, copy_context
 from typing import Any
 
-from fabric_nb.fabric.rpc.current_call import current_call
+from fabric_nb.fabric.core.context import ServedCall, served_call
 
 POOLS = ("concurrent.futures.thread", "multiprocessing.pool")
 """Modules whose threads work for many callers, and so belong to no call."""
 
 
 class CallThreads:
-    """Lets threads inherit the context of the calls that start them; see `call_threads`.
+    """Lets threads belong to the calls that start them; see `call_threads`.
 
-    Tasks and `asyncio.to_thread` inherit it by themselves, and `threading.Thread` does not on most
-    versions of Python. Its method ``start`` is replaced from the first call that reports to its
-    caller until the service of that call is closed.
+    Tasks and `asyncio.to_thread` inherit the context, and `threading.Thread` does not: from Python
+    3.14 on it does so where ``sys.flags.thread_inherit_context`` is set, as in free-threaded builds
+    only. So its method ``start`` is replaced while a service is open. Only the call is inherited,
+    and no other variable of the context: a thread may depend on fresh ones, as on its own
+    `decimal.Context`.
     """
 
     def __init__(self) -> None:
@@ -46,24 +47,26 @@ class CallThreads:
 
 
 def _start(self: threading.Thread) -> None:
-    call = current_call.get()
-    if call is not None and call.reporter is not None:
-        # Where threads inherit by themselves, those of pools must not keep the context, either.
-        _run_in(Context() if _is_of_pool(self) else copy_context(), self)
+    call = served_call.get()
+    # A context that was given to the thread is another decision of the program.
+    if call is not None and vars(self).get("_context") is None:
+        # Where threads inherit by themselves, those of pools must not keep the call, either.
+        _run_for(None if _is_of_pool(self) else call, self)
     call_threads.run_original(self)
 
 
 _start.__name__, _start.__doc__ = "start", threading.Thread.start.__doc__
 
 
-def _run_in(context: Context, thread: threading.Thread) -> None:
+def _run_for(call: ServedCall | None, thread: threading.Thread) -> None:
     run = thread.run
 
-    def run_in_context() -> None:
+    def run_for_call() -> None:
         del vars(thread)["run"]  # a cycle, which would keep the thread in memory
-        context.run(run)
+        served_call.set(call)
+        run()
 
-    vars(thread)["run"] = run_in_context
+    vars(thread)["run"] = run_for_call
 
 
 def _is_of_pool(thread: threading.Thread) -> bool:

@@ -193,6 +193,7 @@ class Server:
             BrokerRefused: the queues exist with other properties, or may not be made.
         """
         await self._queues.check(self._connection, list(functions))
+        call_threads.start(self)
         await self._background.open()
         self._background.keep(self._expired.watch, name="watch")
         self._background.keep(self._acknowledge_in_time, name="acknowledge in time")
@@ -647,7 +648,6 @@ class Server:
             with contextlib.suppress(ConnectionLost):  # the caller pings the instances later
                 self.channel.send("", reply_to or "", report, at_once=at_once)
 
-        call_threads.start(self)
         if running.report == OUTPUT:
             output_capture.start(self)
         return CallReporter(running.report, correlation_id, begin, send)
