@@ -57,6 +57,8 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
     if options.stream:
         if options.idempotent:
             raise InvalidArgument("--idempotent is not for --stream.")
+        if not options.cancel_on_timeout:
+            raise InvalidArgument("--no-cancel is not for --stream.")
         if options.output:
             raise InvalidArgument("--output is not for --stream.")
         items = fabric.member.rpc.stream(pattern, method, kwargs, version=options.version)
@@ -70,6 +72,7 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
         output=options.output,
         version=options.version,
         idempotent=options.idempotent,
+        cancel_on_timeout=options.cancel_on_timeout,
     )
     result = await _shown_result(handle)
     if is_table(result) and not options.json:

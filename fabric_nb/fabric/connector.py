@@ -327,6 +327,7 @@ class AmqBrokerConnector:
         timeout: float | None = None,
         version: str | None = None,
         idempotent: bool = False,
+        cancel_on_timeout: bool = True,
         **kwargs: Any,
     ) -> Coroutine[Any, Any, Any]:
         """Call a remote method; await it for its result.
@@ -341,6 +342,10 @@ class AmqBrokerConnector:
             version: version that the service must have, as in ``>=1.2,<2``.
             idempotent: safe to run twice: retry, within `timeout`, if the service or the
                 connection is lost during the call.
+            cancel_on_timeout: cancel the call at its service when `timeout` is over. With False it
+                raises `CallTimeout` as well, and the call continues if it has begun; the error
+                names the instance. A call that is cancelled, as by an interrupt, is always
+                cancelled at its service.
             kwargs: the method's arguments; use `call_service` for any of the names above.
 
         Raises:
@@ -352,7 +357,13 @@ class AmqBrokerConnector:
         """
         pattern, method = parse_call(call, domain=self.domain)
         coroutine = self.member.rpc.call(
-            pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
+            pattern,
+            method,
+            kwargs,
+            timeout=timeout,
+            version=version,
+            idempotent=idempotent,
+            cancel_on_timeout=cancel_on_timeout,
         )
         return named(coroutine, call)
 
@@ -365,6 +376,7 @@ class AmqBrokerConnector:
         timeout: float | None = None,
         version: str | None = None,
         idempotent: bool = False,
+        cancel_on_timeout: bool = True,
         **kwargs: Any,
     ) -> CallHandle:
         """Call a remote method, and return a handle with its progress at once.
@@ -385,6 +397,7 @@ class AmqBrokerConnector:
             timeout: seconds; None: the connector's timeout, infinity: no limit.
             version: version that the service must have.
             idempotent: safe to run twice.
+            cancel_on_timeout: cancel the call when `timeout` is over, or let it continue.
             kwargs: the method's arguments.
 
         Raises:
@@ -400,6 +413,7 @@ class AmqBrokerConnector:
             timeout=timeout,
             version=version,
             idempotent=idempotent,
+            cancel_on_timeout=cancel_on_timeout,
         )
 
     async def trace(
@@ -410,6 +424,7 @@ class AmqBrokerConnector:
         timeout: float | None = None,
         version: str | None = None,
         idempotent: bool = False,
+        cancel_on_timeout: bool = True,
         **kwargs: Any,
     ) -> TracedCall:
         """Call a remote method, and return the call with the spans of all services on its way.
@@ -429,7 +444,12 @@ class AmqBrokerConnector:
             FabricError: the call was not sent.
         """
         pattern, method = parse_call(call, domain=self.domain)
-        options = {"timeout": timeout, "version": version, "idempotent": idempotent}
+        options = {
+            "timeout": timeout,
+            "version": version,
+            "idempotent": idempotent,
+            "cancel_on_timeout": cancel_on_timeout,
+        }
         return await self.member.rpc.trace(TracedCall(call), pattern, method, kwargs, **options)
 
     def call_stream(
@@ -469,6 +489,7 @@ class AmqBrokerConnector:
         timeout: float | None = None,
         version: str | None = None,
         idempotent: bool = False,
+        cancel_on_timeout: bool = True,
         retries: int = 0,
         on_error: OnError = "keep",
         spread: bool = True,
@@ -494,6 +515,7 @@ class AmqBrokerConnector:
             timeout: seconds for each row.
             version: version that the service must have.
             idempotent: safe to run twice.
+            cancel_on_timeout: cancel a row when `timeout` is over, or let it continue.
             retries: number of further calls of a row that fails.
             on_error: ``keep`` the error of a row, or ``raise`` the first one, after the other rows
                 under way have ended.
@@ -514,6 +536,7 @@ class AmqBrokerConnector:
             timeout=timeout,
             version=version,
             idempotent=idempotent,
+            cancel_on_timeout=cancel_on_timeout,
             retries=retries,
             on_error=on_error,
             spread=spread,
@@ -530,6 +553,7 @@ class AmqBrokerConnector:
         timeout: float | None = None,
         version: str | None = None,
         idempotent: bool = False,
+        cancel_on_timeout: bool = True,
         retries: int = 0,
         on_error: OnError = "keep",
         **kwargs: Any,
@@ -560,6 +584,7 @@ class AmqBrokerConnector:
             timeout=timeout,
             version=version,
             idempotent=idempotent,
+            cancel_on_timeout=cancel_on_timeout,
             retries=retries,
             on_error=on_error,
         )
@@ -687,6 +712,7 @@ class AmqBrokerConnector:
         version: str | None = None,
         timeout: float | None = None,
         idempotent: bool = False,
+        cancel_on_timeout: bool = True,
     ) -> ServiceProxy:
         """Return a proxy of a service, by ``id``, ``type.id`` or ``domain.type.id``.
 
@@ -698,6 +724,7 @@ class AmqBrokerConnector:
             version=version,
             timeout=timeout,
             idempotent=idempotent,
+            cancel_on_timeout=cancel_on_timeout,
             maps=self.member.maps,
         )
 

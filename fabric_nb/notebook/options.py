@@ -115,9 +115,16 @@ IDEMPOTENT = option(
     action="store_true",
     help="safe to run twice: retry if the service or connection is lost",
 )
+NO_CANCEL = option(
+    "--no-cancel",
+    dest="cancel_on_timeout",
+    action="store_false",
+    help="let a call that has begun continue when its timeout is over",
+)
 CALL = (
     VERSION,
     IDEMPOTENT,
+    NO_CANCEL,
     option("--stream", "-s", action="store_true", help="show a generator's items as they arrive"),
     option("--count", "-n", type=count, help="stop after this many items"),
 )
@@ -127,6 +134,7 @@ MAP = (
     ),
     VERSION,
     IDEMPOTENT,
+    NO_CANCEL,
     option(
         "--retries",
         type=whole,

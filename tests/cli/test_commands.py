@@ -381,6 +381,23 @@ async def test_an_interrupted_call(rabbitmq_uri: str, fabric: AmqBrokerConnector
     await until(lambda: server.stats["wait"].cancelled == 1)
 
 
+@pytest.mark.parametrize(("command", "given"), [("call", ""), ("map", "{}\n")])
+async def test_a_call_that_continues_after_its_timeout(
+    rabbitmq_uri: str, fabric: AmqBrokerConnector, command: str, given: str
+) -> None:
+    """With `--no-cancel` a call continues when the command has failed and ended."""
+    gate = asyncio.Event()
+    server = await fabric.serve({"wait": gate.wait}, type="hello", id="wait")
+    line = (command, "hello.wait.wait", "--timeout", "2", "--no-cancel")
+    done = await run(rabbitmq_uri, *line, given=given)
+    assert done.code == 1
+    assert f"; the call continues on wait {fabric.instance}." in done.err
+    assert server.stats["wait"].running == 1
+    gate.set()
+    await until(lambda: server.stats["wait"].calls == 1)
+    assert server.stats["wait"].cancelled == 0
+
+
 async def test_call_prints_the_result(rabbitmq_uri: str) -> None:
     """`fabric-nb call` sends JSON values, or text, and prints the result as JSON."""
     done = await run(rabbitmq_uri, "call", "hello.h1.greet", "name=world")

@@ -117,6 +117,7 @@ async def test_idempotent_call_is_retried(
     ("line", "message"),
     [
         (("call", "-i", "--stream", "a.b.c"), "--idempotent is not for --stream"),
+        (("call", "--no-cancel", "--stream", "a.b.c"), "--no-cancel is not for --stream"),
         (("call", "--count", "1", "a.b.c"), "--count is for --stream"),
     ],
 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import fabric_nb
 from fabric_nb.errors import CallTimeout
 from tests.support.fabric import until, wait_for_service
+from tests.support.peers import DOMAIN
 
 if TYPE_CHECKING:
     from fabric_nb import AmqBrokerConnector
@@ -21,6 +24,7 @@ class Work:
 
     def __init__(self) -> None:
         self.gate = threading.Event()
+        self.released = asyncio.Event()
         self.began: list[Any] = []
         self.cancelled: list[Any] = []
         self.ended: list[Any] = []
@@ -47,6 +51,19 @@ class Work:
         self.ended.append("thread")
         return "late"
 
+    async def train(self, n: int = 0) -> str:
+        """Report progress, and work until it is released."""
+        who = fabric_nb.caller()
+        self.began.append(n)
+        fabric_nb.progress(1, 2)
+        try:
+            await self.released.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(n)
+            raise
+        self.ended.append((n, None if who is None else who.remaining))
+        return "trained"
+
     async def quick(self, n: int) -> int:
         self.began.append(n)
         return n
@@ -61,7 +78,13 @@ def work() -> Work:
 async def server(members: Members, work: Work) -> AmqBrokerConnector:
     server = await members.join("server")
     await server.serve(
-        {"coroutine": work.coroutine, "stubborn": work.stubborn, "quick": work.quick}, prefetch=1
+        {
+            "coroutine": work.coroutine,
+            "stubborn": work.stubborn,
+            "train": work.train,
+            "quick": work.quick,
+        },
+        prefetch=1,
     )
     return server
 
@@ -69,7 +92,7 @@ async def server(members: Members, work: Work) -> AmqBrokerConnector:
 @pytest.fixture
 async def caller(members: Members, server: AmqBrokerConnector) -> AmqBrokerConnector:
     caller = await members.join("caller")
-    await wait_for_service(caller, "server", methods=3)
+    await wait_for_service(caller, "server", methods=4)
     return caller
 
 
@@ -185,3 +208,118 @@ async def test_cancelling_is_only_for_the_call(server, caller, work):
         await until(lambda n=n: work.began[-1:] == [n])
         await cancel(calling)
     await until(lambda: work.cancelled == list(range(20)))
+
+
+# -- calls that continue after their timeout
+
+
+async def test_a_call_that_continues_after_its_timeout(server, caller, work):
+    """With `cancel_on_timeout=False` it raises as ever, names the instance, and runs to its end."""
+    instance = server.instance
+    with pytest.raises(CallTimeout) as caught:
+        await caller.call("app.server.train", n=1, timeout=0.5, cancel_on_timeout=False)
+    assert str(caught.value) == (
+        f"{DOMAIN}.app.server.train gave no answer within 0.5 s; the call continues on server"
+        f" {instance}."
+    )
+    assert server.servers[0].stats["train"].running == 1
+    work.released.set()
+    await until(lambda: work.ended == [(1, math.inf)])
+    assert await caller.call("app.server.quick", n=5) == 5
+    stats = server.servers[0].stats["train"]
+    assert (stats.calls, stats.cancelled) == (1, 0)
+    assert not work.cancelled
+    assert not caller.rejected.counts
+    assert not server.rejected.counts
+
+
+@pytest.mark.parametrize("timeout", [0.02, 0.3])
+async def test_a_call_that_was_not_begun_at_its_timeout(server, caller, work, timeout):
+    """A call that continues if it has begun is not begun later, in its queue or at its instance."""
+    first = asyncio.create_task(caller.call("app.server.coroutine", n=1, timeout=60))
+    await until(lambda: work.began)
+    with pytest.raises(CallTimeout, match="no instance of the service was free"):
+        await caller.call("app.server.coroutine", n=2, timeout=timeout, cancel_on_timeout=False)
+    await cancel(first)
+    assert await caller.call("app.server.quick", n=5) == 5
+    assert work.began == [1, 5]
+
+
+async def test_a_call_at_its_instance_that_was_not_begun(server, caller, work):
+    """A call that waits at one instance for its turn does not begin after its timeout."""
+    one = f"app.server@{server.instance}"
+    first = asyncio.create_task(caller.call(f"{one}.train", n=1, timeout=60))
+    await until(lambda: work.began)
+    with pytest.raises(CallTimeout, match="continues if an instance has begun it"):
+        await caller.call(f"{one}.train", n=2, timeout=0.3, cancel_on_timeout=False)
+    assert await caller.call(f"{one}.quick", n=5) == 5  # over the same queue
+    work.released.set()
+    assert await first == "trained"
+    assert await caller.call(f"{one}.train", n=3) == "trained"
+    assert work.began == [1, 5, 3]
+
+
+async def test_a_continued_call_outlives_its_caller(members, server, work):
+    """A call that continues is not cancelled when its caller has left."""
+    gone = await members.join("gone")
+    await wait_for_service(gone, "server", methods=4)
+    awaited = gone.start("app.server.coroutine", n=2)
+    handle = gone.start("app.server.train", n=1, timeout=0.5, cancel_on_timeout=False)
+    with pytest.raises(CallTimeout, match="continues on server"):
+        await handle
+    assert not awaited.done()
+    await gone.close()
+    await until(lambda: work.cancelled)  # by the probe of all callers
+    work.released.set()
+    await until(lambda: work.ended)
+    assert work.cancelled == [2]
+
+
+async def test_a_continuing_call_is_cancelled_by_its_task(server, caller, work):
+    """A call that may continue after its timeout is cancelled with its task all the same."""
+    calling = asyncio.create_task(
+        caller.call("app.server.train", n=1, timeout=60, cancel_on_timeout=False)
+    )
+    await until(lambda: work.began)
+    await cancel(calling)
+    await until(lambda: work.cancelled == [1])
+    handle = caller.start("app.server.train", n=2, timeout=60, cancel_on_timeout=False)
+    await until(lambda: work.began == [1, 2])
+    assert await handle.stop(60) is True
+
+
+async def test_rows_that_continue_after_their_timeout(server, caller, work):
+    """The rows of a map with `cancel_on_timeout=False` fail at their timeout, and run on."""
+    handle = caller.map(
+        "app.server.train", n=[1], timeout=0.4, cancel_on_timeout=False, in_flight=1
+    )
+    (error,) = (await handle).error
+    assert isinstance(error, CallTimeout)
+    assert str(error).endswith(f"the call continues on server {server.instance}.")
+    work.released.set()
+    await until(lambda: work.ended == [(1, math.inf)])
+    proxy = caller.service("app.server", timeout=0.2, cancel_on_timeout=False)
+    work.released.clear()
+    with pytest.raises(CallTimeout, match="the call continues on server"):
+        await proxy.train(n=2)
+    work.released.set()
+    await until(lambda: len(work.ended) == 2)
+    assert not work.cancelled
+
+
+async def test_a_nested_call_of_one_that_continues(members, server, caller, work):
+    """What a call that continues calls itself has its own timeout, also after the first one."""
+
+    async def outer() -> Any:
+        began.set()
+        await work.released.wait()
+        return await between.call("app.server.quick", n=7, timeout=60)
+
+    began = asyncio.Event()
+    between = await members.join("between")
+    await between.serve({"outer": outer})
+    with pytest.raises(CallTimeout):
+        await caller.call("app.between.outer", timeout=0.3, cancel_on_timeout=False)
+    assert began.is_set()
+    work.released.set()
+    await until(lambda: work.began == [7])

@@ -257,6 +257,24 @@ async def test_a_cancelled_call_of_a_plain_function(
     await notebook.run("%fabric_stop plain")
 
 
+async def test_a_call_that_continues_after_its_timeout(
+    notebook: Notebook, server: Server, work: Work, watcher: AmqBrokerConnector
+) -> None:
+    """With `--no-cancel`, calls and the rows of a map continue after the timeout, which says so."""
+    continues = f"the call continues on p1 {watcher.instance}."
+    calls = server.stats["silent"].calls
+    line = "%fabric_call pricing.p1.silent --timeout 0.5 --no-cancel"
+    assert continues in error_text(await notebook.execute(line), "CallTimeout")
+    work.gate.set()
+    await until(lambda: server.stats["silent"].calls == calls + 1)
+    line = "rows = %fabric_map pricing.p1.silent [{}] --timeout 0.5 --no-cancel\nrows.error[0]"
+    assert continues in (await notebook.run(line)).text
+    work.gate.set()
+    await until(lambda: server.stats["silent"].calls == calls + 2)
+    refused = await notebook.execute("%fabric_call pricing.p1.silent --stream --no-cancel")
+    assert "--no-cancel is not for --stream" in error_text(refused)
+
+
 async def test_an_interrupted_wait_for_a_handle(
     notebook: Notebook, server: Server, work: Work
 ) -> None:

@@ -64,6 +64,8 @@ async def jedi(request: pytest.FixtureRequest, notebook: Notebook) -> bool:
         ("%%fabric_call reports.ma", ["reports.make"]),
         ("%fabric_call --ti", ["--timeout"]),
         ("%fabric_call reports.make --idem", ["--idempotent"]),
+        ("%fabric_call reports.make --no-c", ["--no-cancel"]),
+        ("%fabric_map reports.make --no-c", ["--no-cancel"]),
         ("%fabric_stream --max", ["--max-rows"]),
         ("%fabric_stream service_id=rep", ["service_id=reports"]),
         ("%fabric_logs --level W", ["WARNING"]),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 import fabric_nb
+from fabric_nb.errors import CallTimeout
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.wire.names import parse_call
 from tests.support.fabric import until, wait_for_service
@@ -49,6 +52,17 @@ async def test_an_amqp_fabric_service_reports_nothing(members, start_peer, rabbi
     await peer.event("slow_began")
     calling.cancel()
     assert await report.wait_stopped(0.3) is None
+    assert await caller.call("calc1.whoami", timeout=60) == peer.pid
+    assert not caller.rejected.counts
+
+
+async def test_a_call_to_amqp_fabric_continues_after_its_timeout(members, start_peer, rabbitmq_uri):
+    """A service on amqp-fabric runs a call to its end, which its caller does not know for sure."""
+    peer = await start_peer("calc_service", rabbitmq_uri)
+    caller = await members.join("caller")
+    await wait_for_service(caller, "calc1")
+    with pytest.raises(CallTimeout, match="continues if an instance has begun it, which is not"):
+        await caller.call("calc1.slow", seconds=0.5, timeout=0.3, cancel_on_timeout=False)
     assert await caller.call("calc1.whoami", timeout=60) == peer.pid
     assert not caller.rejected.counts
 

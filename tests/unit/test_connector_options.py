@@ -21,7 +21,12 @@ CASES = [
     (AmqBrokerConnector.map, MapOptions, set(), set()),
     (AmqBrokerConnector.map_stream, MapOptions, set(), {"spread"}),
     (AmqBrokerConnector.bench, BenchOptions, set(), set()),
-    (RemoteMethod.map, MapOptions, set(), {"timeout", "version", "idempotent"}),
+    (
+        RemoteMethod.map,
+        MapOptions,
+        set(),
+        {"timeout", "version", "idempotent", "cancel_on_timeout"},
+    ),
 ]
 
 
@@ -44,13 +49,14 @@ def test_options_of_the_magic_have_the_same_defaults() -> None:
     """A map by magic without options has those of `fabric.map`, each of which can be given."""
     parser = FabricMagics.fabric_map.parser
     assert read_options(MapOptions, parser.parse_args(["pricing.quote"])) == MapOptions()
-    line = "m --in-flight 3 -t 5 -v >=1 -i --retries 2 --on-error raise --no-spread"
+    line = "m --in-flight 3 -t 5 -v >=1 -i --no-cancel --retries 2 --on-error raise --no-spread"
     given = parser.parse_args(line.split())
     assert read_options(MapOptions, given) == MapOptions(
         in_flight=3,
         timeout=5,
         version=">=1",
         idempotent=True,
+        cancel_on_timeout=False,
         retries=2,
         on_error="raise",
         spread=False,

@@ -205,6 +205,7 @@ NAMES = [
     "x-fabric-stream",
     "x-fabric-report",
     "x-fabric-instance",
+    "x-fabric-deadline",
     TABLES_HEADER,
 ]
 kinds = st.sampled_from([bytes((kind,)) for kind in b"tbBsuIilLfdDSAxTFV?"])

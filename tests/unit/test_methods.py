@@ -349,8 +349,10 @@ class Fabric:
         timeout: float | None,
         version: str | None,
         idempotent: bool,
+        cancel_on_timeout: bool,
     ) -> Any:
-        self.called.append((str(pattern), method, dict(kwargs), timeout, version, idempotent))
+        options = (timeout, version, idempotent, cancel_on_timeout)
+        self.called.append((str(pattern), method, dict(kwargs), *options))
         return "result"
 
     def known(self, pattern: ServicePattern) -> Service | None:
@@ -369,7 +371,7 @@ async def test_proxy_calls() -> None:
     proxy = ServiceProxy(fabric, PATTERN, version=">=1", timeout=5, idempotent=True)
     assert await proxy.multiply(x=1, self=2, method=3) == "result"
     keywords = {"x": 1, "self": 2, "method": 3}
-    assert fabric.called == [("d.calc.c1", "multiply", keywords, 5, ">=1", True)]
+    assert fabric.called == [("d.calc.c1", "multiply", keywords, 5, ">=1", True, True)]
     with pytest.raises(TypeError):
         await proxy.multiply(1)  # type: ignore[call-arg]
 

@@ -31,6 +31,7 @@ from fabric_nb.fabric.wire.calls import (
     Expired,
     Request,
     call_id,
+    continues_after_timeout,
     error_message,
     format_traceback,
     name_instance,
@@ -162,6 +163,17 @@ def test_instance_of_a_reply() -> None:
             name_instance(reply, "4f2a")
             assert set(reply.headers) == tables | {"x-fabric-instance"}
             assert running_instance(delivered(reply)) == "4f2a"
+
+
+def test_deadline_of_a_request() -> None:
+    """A request says whether its expiration is a deadline for its beginning only."""
+    for continues in (True, False):
+        request = Request.of({}).message(
+            correlation_id="c", reply_to="q", seconds=5, continues=continues
+        )
+        assert request.expiration == 4950
+        assert request.headers.get("x-fabric-deadline") == ("begin" if continues else None)
+        assert continues_after_timeout(delivered(request)) is continues
 
 
 def test_status_of_an_instance() -> None:

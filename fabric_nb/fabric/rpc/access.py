@@ -50,7 +50,7 @@ class CallState(Protocol):
 
     @property
     def remaining(self) -> float:
-        """Seconds for which its caller still waits."""
+        """Seconds that it may still take; infinity if it has no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,10 @@ class CallerIdentity:
 
     @property
     def remaining(self) -> float:
-        """Seconds for which the caller still waits; infinity if it has no limit."""
+        """Seconds that the call may still take; infinity if it has no limit.
+
+        It has none if the caller lets it continue after its timeout (`cancel_on_timeout`).
+        """
         return math.inf if self.call is None else self.call.remaining
 
 

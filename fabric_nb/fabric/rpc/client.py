@@ -110,6 +110,7 @@ class RpcClient:
         timeout: float | None = None,
         version: str | None = None,
         idempotent: bool = False,
+        cancel_on_timeout: bool = True,
         report: CallReport | None = None,
         traced: Callable[[ActiveSpan], object] | None = None,
     ) -> Any:
@@ -122,6 +123,7 @@ class RpcClient:
             timeout: seconds; None: the client's timeout.
             version: version that the service must have.
             idempotent: safe to run twice.
+            cancel_on_timeout: cancel the call at its timeout, or let it continue.
             report: receives the instance that answers, and what else it asks for.
             traced: called with the span of the call, which is then sampled in any case.
         """
@@ -133,13 +135,20 @@ class RpcClient:
                 timeout=timeout,
                 version=version,
                 idempotent=idempotent,
+                cancel_on_timeout=cancel_on_timeout,
                 report=report,
                 traced=traced,
             )
             return await self._connection.run_in_own_loop(work)
         if pattern.instance == ALL_INSTANCES:
             return await self._call_all(
-                pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
+                pattern,
+                method,
+                kwargs,
+                timeout=timeout,
+                version=version,
+                idempotent=idempotent,
+                cancel_on_timeout=cancel_on_timeout,
             )
         seconds = self.timeout if timeout is None else time_limit(timeout)
         if (outer := enclosing_call()) is not None:
@@ -166,6 +175,7 @@ class RpcClient:
                         kwargs,
                         timeout=left,
                         given=seconds,
+                        cancel_on_timeout=cancel_on_timeout,
                         report=report,
                         correlation_id=made.correlation_id,
                         instance=instance,
@@ -176,7 +186,16 @@ class RpcClient:
                         raise  # an instance that has left does not come back
                     failed = error
                 if failed is not None:
-                    again = partial(self._call_again, made, name, instance, method, kwargs, seconds)
+                    again = partial(
+                        self._call_again,
+                        made,
+                        name,
+                        instance,
+                        method,
+                        kwargs,
+                        given=seconds,
+                        cancel_on_timeout=cancel_on_timeout,
+                    )
                     left = _left(seconds, began)
                     result = await retry(
                         failed, again, left, self._connection, idempotent=idempotent
@@ -193,8 +212,10 @@ class RpcClient:
         instance: str,
         method: str,
         kwargs: Mapping[str, Any],
-        given: float | None,
         left: float | None,
+        *,
+        given: float | None,
+        cancel_on_timeout: bool,
     ) -> Coroutine[Any, Any, Any]:
         made.correlation_id = new_correlation_id()
         if made.report is not None:
@@ -205,6 +226,7 @@ class RpcClient:
             kwargs,
             timeout=left,
             given=given,
+            cancel_on_timeout=cancel_on_timeout,
             report=made.report,
             correlation_id=made.correlation_id,
             instance=instance,

@@ -28,6 +28,7 @@ class InFlightCall:
         key: routing key of the request: the queue of its method, or the key of one instance.
         since: time at which it was sent, in seconds of the loop's clock.
         deadline: time at which it fails, likewise.
+        continues: True if it is not cancelled at the deadline.
         answering: True once an instance has begun to answer it, with an item stream.
         report: what its caller has asked to know of it.
         instance: instance that is known to have it.
@@ -42,6 +43,7 @@ class InFlightCall:
     since: float
     deadline: float = math.inf
     report: CallReport | None = None
+    continues: bool = False
     answering: bool = False
     instance: str = ""
     acknowledged: bool = False
@@ -63,6 +65,15 @@ class InFlightCall:
         self.missing_since = self.no_exchange_since = None
         if self.report is not None and status.seconds is not None:
             self.report.begin(instance, status.seconds)
+
+    @property
+    def continuation(self) -> str:
+        """End of the error of its timeout, at which it is not cancelled."""
+        if not self.continues:
+            return ""
+        if self.report is None or self.report.began is None:
+            return "; the call continues if an instance has begun it, which is not known"
+        return f"; the call continues{self.report.where(self.service.id)}"
 
     def begin_items(self) -> None:
         """Record that an instance has begun to answer it with items."""

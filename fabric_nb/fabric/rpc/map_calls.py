@@ -48,6 +48,8 @@ class MapOptions:
             timeout, infinity: no limit.
         version: version that the service must have, as in ``>=1.2,<2``.
         idempotent: safe to run twice: retry a row whose service or connection is lost.
+        cancel_on_timeout: cancel a row whose timeout is over at its service; with False it fails
+            likewise, and continues there if it has begun.
         retries: number of further calls of a row that fails, for any reason; for idempotent
             methods only.
         on_error: ``keep`` the error of a row and continue, or ``raise`` the first one.
@@ -63,6 +65,7 @@ class MapOptions:
     timeout: float | None = None
     version: str | None = None
     idempotent: bool = False
+    cancel_on_timeout: bool = True
     retries: int = 0
     on_error: OnError = "keep"
     spread: bool = True
@@ -123,7 +126,7 @@ class RowCaller:
         kwargs = self._kwargs(row)
         options, left, pauses = self._options, self._options.retries, backoff()
         while True:
-            report.instance, report.progress = "", None
+            report.instance, report.began, report.progress = "", None, None
             try:
                 result = await self._client.call(
                     self._pattern,
@@ -132,6 +135,7 @@ class RowCaller:
                     timeout=options.timeout,
                     version=options.version,
                     idempotent=options.idempotent,
+                    cancel_on_timeout=options.cancel_on_timeout,
                     report=report,
                 )
             except _NO_ROW_CAN_BE_CALLED as error:

@@ -49,6 +49,7 @@ class ServiceProxy:
         version: required version, as in ``>=1.2,<2``.
         timeout: seconds for each call; None for the connector's own.
         idempotent: its methods are safe to run twice.
+        cancel_on_timeout: cancel a call whose timeout is over, or let it continue.
         bare: `load` is always the service's method, as in amqp-fabric.
         maps: maps of the member; None: a separate list of them.
     """
@@ -61,6 +62,7 @@ class ServiceProxy:
         version: str | None = None,
         timeout: float | None = None,
         idempotent: bool = False,
+        cancel_on_timeout: bool = True,
         bare: bool = False,
         maps: Maps | None = None,
     ) -> None:
@@ -72,6 +74,7 @@ class ServiceProxy:
         time_limit(timeout)  # raises here, not with the first call
         self._timeout = timeout
         self._idempotent = idempotent
+        self._cancel_on_timeout = cancel_on_timeout
         self._docs: Mapping[str, Mapping[str, str]] = {}
         self._methods: dict[str, RemoteMethod] = {}
 
@@ -121,8 +124,8 @@ class RemoteMethod:
         async for row in reports.rows.stream(day="2026-11-24"):
             ...
 
-    `timeout`, `version` and `idempotent` are those of the proxy; use ``fabric.call(..., timeout=)``
-    to set them for one call.
+    `timeout`, `version`, `idempotent` and `cancel_on_timeout` are those of the proxy; use
+    ``fabric.call(..., timeout=)`` to set them for one call.
     """
 
     def __init__(self, service: ServiceProxy, name: str) -> None:
@@ -165,6 +168,7 @@ class RemoteMethod:
             timeout=service._timeout,  # noqa: SLF001
             version=service._version,  # noqa: SLF001
             idempotent=service._idempotent,  # noqa: SLF001
+            cancel_on_timeout=service._cancel_on_timeout,  # noqa: SLF001
         )
         return named(coroutine, self.__qualname__)
 
@@ -220,6 +224,7 @@ class RemoteMethod:
             timeout=service._timeout,  # noqa: SLF001
             version=service._version,  # noqa: SLF001
             idempotent=service._idempotent,  # noqa: SLF001
+            cancel_on_timeout=service._cancel_on_timeout,  # noqa: SLF001
             retries=retries,
             on_error=on_error,
             spread=spread,

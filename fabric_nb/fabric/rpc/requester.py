@@ -41,6 +41,7 @@ from fabric_nb.fabric.tracing.tracer import ActiveSpan
 from fabric_nb.fabric.wire.calls import (
     CALL,
     ITEM,
+    OUTPUT,
     PROGRESS,
     Expired,
     Request,
@@ -58,11 +59,12 @@ from fabric_nb.fabric.wire.running_calls import (
     END,
     cancel_message,
     credit_message,
+    expire_message,
     probe_message,
 )
 
-MAX_CANCELLED = 1000
-"""Cancelled calls of which an answer is expected."""
+MAX_ABANDONED = 1000
+"""Calls that are not awaited any more, and of which a last message is expected."""
 _EXPIRED = ": no instance of the service was free to run it"
 
 
@@ -101,8 +103,9 @@ class Requester:
         self._replies = connection.channel(self._set_up_replies, on_lost=self._on_lost)
         self._requests: dict[ServiceName, Channel] = {}
         self._streams: dict[str, Incoming] = {}
-        self._cancelled: OrderedDict[str, CallReport] = OrderedDict()
-        """Reports of cancelled calls, until the instances have answered."""
+        self._abandoned: OrderedDict[str, CallReport] = OrderedDict()
+        """Reports of calls that were cancelled, or continue after their timeout, until the last
+        message about them."""
         self._control: Channel | None = None
 
     async def open(self) -> None:
@@ -126,6 +129,7 @@ class Requester:
         *,
         timeout: float | None,
         given: float | None = None,
+        cancel_on_timeout: bool = True,
         report: CallReport | None = None,
         correlation_id: str = "",
         instance: str = "",
@@ -142,6 +146,8 @@ class Requester:
             kwargs: its keyword arguments.
             timeout: seconds for the whole call; None: no limit.
             given: seconds that errors name, if `timeout` is only what is left of them.
+            cancel_on_timeout: cancel the call at its timeout; otherwise it continues if it has
+                begun, and its error names the instance.
             report: is filled in while the call is queued and runs.
             correlation_id: id of the call, from `new_correlation_id`; empty for any.
             instance: id of the instance to call; empty for any.
@@ -167,9 +173,18 @@ class Requester:
         correlation_id = correlation_id or new_correlation_id()
         channel = self._channel_to(name)
         level = "" if report is None else report.level
+        call.continues = continues = not cancel_on_timeout
+        if continues:
+            call.report, level = _with_beginning(report)
         trace = None if span is None else _trace(span, request, correlation_id)
         message = self._message(
-            request, correlation_id, timeout, report=level, method=named, trace=trace
+            request,
+            correlation_id,
+            timeout,
+            report=level,
+            method=named,
+            continues=continues,
+            trace=trace,
         )
         try:
             if not (self._replies.is_open and channel.is_ready and channel.accepts(message)):
@@ -179,7 +194,13 @@ class Requester:
                 call.since = loop.time()
                 left = None if timeout is None else deadline - call.since
                 message = self._message(
-                    request, correlation_id, left, report=level, method=named, trace=trace
+                    request,
+                    correlation_id,
+                    left,
+                    report=level,
+                    method=named,
+                    continues=continues,
+                    trace=trace,
                 )
             self._calls.add(correlation_id, call)
             channel.send(
@@ -194,16 +215,12 @@ class Requester:
                 report.sent = True
             delivery = await call.reply
         except asyncio.CancelledError as cancelled:
-            asked = self._cancel(call, channel, correlation_id)
-            if report is None and asked is not None:
-                label = f"{name.fqn}.{method}"
-                explain_cancellation(
-                    cancelled, [asked], partial(cancellation, label, name.id, asked)
-                )
+            outcome = self._cancel(call, channel, correlation_id)
+            _explain(cancelled, name, method, report, outcome)
             raise
         except TimeoutError:
-            self._cancel(call, channel, correlation_id)
-            raise self._timed_out(f"{name.fqn}.{method}", given or timeout) from None
+            self._end_at_timeout(call, channel, correlation_id)
+            raise self._timed_out(f"{name.fqn}.{method}", given or timeout, call) from None
         except NoInstanceLeft:
             raise _service_lost(name, f"{name.fqn}.{method}", instance) from None
         except BrokerRefused as error:
@@ -214,6 +231,7 @@ class Requester:
                     kwargs,
                     timeout=timeout,
                     given=given,
+                    cancel_on_timeout=cancel_on_timeout,
                     report=report,
                     correlation_id=correlation_id,
                     instance=instance,
@@ -283,7 +301,7 @@ class Requester:
             for item in await self._read_last(delivery, timeout, label):
                 yield item
         except TimeoutError:
-            raise self._timed_out(label, timeout) from None
+            raise self._timed_out(label, timeout, call) from None
         except NoInstanceLeft:
             raise lost from None
         except BrokerRefused as error:
@@ -318,6 +336,7 @@ class Requester:
         credit: int = 0,
         report: str = "",
         method: str = "",
+        continues: bool = False,
         trace: Headers | None = None,
     ) -> Message:
         """Return a request's message as it is sent now, to the current reply queue."""
@@ -330,6 +349,7 @@ class Requester:
             credit=credit,
             report=report,
             method=method,
+            continues=continues,
             trace=trace,
         )
 
@@ -348,13 +368,29 @@ class Requester:
             report = CallReport(PROGRESS)
             report.sent, report.instance = True, call.instance
         if report is not None:
-            self._cancelled[correlation_id] = report
-            if len(self._cancelled) > MAX_CANCELLED:
-                self._cancelled.popitem(last=False)
+            self._abandon(correlation_id, report)
         message = cancel_message(correlation_id, None if report is None else self.reply_queue)
-        with contextlib.suppress(ConnectionLost):  # nor does a reply arrive
-            channel.send(call.service.api_exchange, call.service.instances_key, message)
+        self._send_to_instances(call.service, channel, message)
         return report
+
+    def _end_at_timeout(self, call: InFlightCall, channel: Channel, correlation_id: str) -> None:
+        """Cancel a call, or let it continue if it has begun, and not begin later."""
+        if not call.continues:
+            self._cancel(call, channel, correlation_id)
+        elif correlation_id in self._calls:
+            # Not into its own report, which may be that of another call by then.
+            self._abandon(correlation_id, CallReport(PROGRESS))
+            self._send_to_instances(call.service, channel, expire_message(correlation_id))
+
+    def _abandon(self, correlation_id: str, report: CallReport) -> None:
+        """Keep the report of a call that is not awaited any more, for further messages about it."""
+        self._abandoned[correlation_id] = report
+        if len(self._abandoned) > MAX_ABANDONED:
+            self._abandoned.popitem(last=False)
+
+    def _send_to_instances(self, service: ServiceName, channel: Channel, message: Message) -> None:
+        with contextlib.suppress(ConnectionLost):  # nor does a reply arrive
+            channel.send(service.api_exchange, service.instances_key, message)
 
     async def _read_last(
         self, delivery: Delivery, timeout: float | None, label: str
@@ -380,9 +416,10 @@ class Requester:
             raise _call_timeout(label, timeout, _EXPIRED)
         return answer
 
-    def _timed_out(self, label: str, timeout: float | None) -> CallTimeout:
-        blocked = self._connection.blocked
-        reason = f": the broker takes no messages ({blocked})" if blocked else ""
+    def _timed_out(self, label: str, timeout: float | None, call: InFlightCall) -> CallTimeout:
+        reason = call.continuation
+        if blocked := self._connection.blocked:
+            reason = f": the broker takes no messages ({blocked})"
         if self._connection.state is State.RECONNECTING:
             where = self._connection.masked_uri
             reason = f": it was not sent, because the connection to {where} is lost"
@@ -498,10 +535,10 @@ class Requester:
         A stream that has begun after the caller gave it up is cancelled.
         """
         correlation_id = delivery.correlation_id or ""
-        report = self._cancelled.get(correlation_id)
+        report = self._abandoned.get(correlation_id)
         if report is not None:  # reports that were sent before the cancellation may precede it
             if not self._is_report(report, delivery) or delivery.type == CANCELLED:
-                del self._cancelled[correlation_id]
+                del self._abandoned[correlation_id]
         elif delivery.type == PONG:
             try:
                 self.pings.receive(delivery)
@@ -535,6 +572,25 @@ def _trace(span: ActiveSpan, request: Request, correlation_id: str) -> Headers:
     """Return the headers of a sampled request, and record it in its span."""
     span.request, span.call = len(request.body), call_id(correlation_id)
     return span.headers()
+
+
+def _explain(
+    error: asyncio.CancelledError,
+    name: ServiceName,
+    method: str,
+    report: CallReport | None,
+    outcome: CallReport | None,
+) -> None:
+    """Make IPython show the outcome of a cancellation, unless the caller has a report to show."""
+    if report is None and outcome is not None:
+        sentence = partial(cancellation, f"{name.fqn}.{method}", name.id, outcome)
+        explain_cancellation(error, [outcome], sentence)
+
+
+def _with_beginning(report: CallReport | None) -> tuple[CallReport, str]:
+    """Return a report that receives the beginning of its call, and the level to request for it."""
+    report = CallReport(PROGRESS) if report is None else report
+    return report, OUTPUT if report.level == OUTPUT else PROGRESS
 
 
 def _note_reply(delivery: Delivery, report: CallReport | None, span: ActiveSpan | None) -> None:

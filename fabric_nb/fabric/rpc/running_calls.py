@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -14,7 +15,12 @@ from fabric_nb.fabric.rpc.access import CallerIdentity
 from fabric_nb.fabric.rpc.call_reporter import CallReporter
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
 from fabric_nb.fabric.tracing.tracer import ActiveSpan
-from fabric_nb.fabric.wire.calls import call_id, seconds_left, wanted_report
+from fabric_nb.fabric.wire.calls import (
+    call_id,
+    continues_after_timeout,
+    seconds_left,
+    wanted_report,
+)
 from fabric_nb.fabric.wire.instances import MAX_LISTED, CallStatus
 
 MAX_CANCELLED = 10_000
@@ -87,8 +93,18 @@ class RunningCall:
 
     @property
     def remaining(self) -> float:
-        """Seconds for which its caller still waits; the time in its queue is not subtracted."""
+        """Seconds until it is cancelled by its timeout; the time in its queue is not subtracted.
+
+        Infinity if its caller has no timeout, or lets it continue.
+        """
+        if self.continues:
+            return math.inf
         return max(0.0, seconds_left(self.delivery) - (time.monotonic() - self.since))
+
+    @property
+    def continues(self) -> bool:
+        """True if it continues when its caller does not wait any more."""
+        return continues_after_timeout(self.delivery)
 
     @property
     def is_cancelling(self) -> bool:

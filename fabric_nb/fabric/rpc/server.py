@@ -78,6 +78,7 @@ from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.running_calls import (
     CANCEL,
+    EXPIRE,
     PROBE,
     begin_message,
     cancelled_message,
@@ -514,6 +515,8 @@ class Server:
                 self._answer_ping(delivery)
             elif delivery.type == CANCEL:
                 self._cancel(delivery)
+            elif delivery.type == EXPIRE:
+                self._expire(delivery)
             elif delivery.type != PROBE:
                 self._outgoing.grant(delivery)
         except MalformedMessage as error:
@@ -524,11 +527,12 @@ class Server:
     def _probe_callers(self) -> None:
         """Cancel item streams, and calls whose callers have asked for any report, if they are gone.
 
-        Other callers do not know probes.
+        Other callers do not know probes, or let their calls continue.
         """
         for running in self.running:
             reply_to, correlation_id = running.key
-            if reply_to and (running.report or running.worker is None):
+            is_watched = running.report and not running.continues
+            if reply_to and (is_watched or running.worker is None):
                 probe = probe_message(correlation_id)
                 self.control.send(reply_to, probe, partial(self._on_probed, running))
 
@@ -576,6 +580,12 @@ class Server:
         if running is not None and delivery.reply_to:
             message = cancelled_message(correlation_id, stopped=stopped)
             self.control.send(delivery.reply_to, message)
+
+    def _expire(self, delivery: Delivery) -> None:
+        """Refuse a call that waits for a worker or has not arrived; one that runs continues."""
+        correlation_id = delivery.correlation_id
+        if correlation_id and self.running.find(correlation_id) is None:
+            self.running.refuse(correlation_id)
 
     # -- one call
 

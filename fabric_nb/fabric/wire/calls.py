@@ -44,6 +44,8 @@ INSTANCE, PROGRESS, OUTPUT = "instance", "progress", "output"
 """Of a request: what the caller wants to know of the call. Each includes those before it."""
 METHOD_HEADER = "x-fabric-method"
 """Of a request to one instance: the method, as the routing key is that of the instance."""
+DEADLINE_HEADER, TO_BEGIN = "x-fabric-deadline", "begin"
+"""Of a request that continues after its timeout if it has begun: `expiration` is only for that."""
 INSTANCE_HEADER = "x-fabric-instance"
 """Of a message about a call whose request asks for it: the instance that runs the call."""
 ID_LENGTH, LONG_ID = 8, 32
@@ -86,6 +88,7 @@ class Request:
         credit: int = 0,
         report: str = "",
         method: str = "",
+        continues: bool = False,
         trace: Headers | None = None,
     ) -> Message:
         """Return the message of the call.
@@ -100,6 +103,7 @@ class Request:
             report: what the caller wants to know of the call: nothing, `INSTANCE`, `PROGRESS`
                 or `OUTPUT`.
             method: the method, if the request is sent to one instance.
+            continues: it continues when `seconds` are over, if it has begun.
             trace: headers of its place in a trace, if it is sampled.
         """
         headers: Headers = _request_headers(reply_to, caller, report)
@@ -109,6 +113,8 @@ class Request:
             headers = {**headers, STREAM_HEADER: credit}
         if method:
             headers = {**headers, METHOD_HEADER: method}
+        if continues:
+            headers = {**headers, DEADLINE_HEADER: TO_BEGIN}
         if trace:
             headers = {**headers, **trace}
         return Message(
@@ -140,6 +146,11 @@ def wanted_report(request: Delivery) -> str:
     """Return what the caller wants to know of its call; empty for nothing."""
     wanted = request.headers.get(REPORT_HEADER)
     return wanted if wanted in (INSTANCE, PROGRESS, OUTPUT) else ""
+
+
+def continues_after_timeout(request: Delivery) -> bool:
+    """Return whether a call continues when its caller's timeout is over, once it has begun."""
+    return request.headers.get(DEADLINE_HEADER) == TO_BEGIN
 
 
 def called_method(request: Delivery) -> str:

@@ -9,7 +9,7 @@ from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.reading import number
 
 BEGIN, END, PROBE, CANCELLED = "begin", "end", "probe", "cancelled"
-CREDIT, CANCEL = "credit", "cancel"
+CREDIT, CANCEL, EXPIRE = "credit", "cancel", "expire"
 BEGIN_AFTER = 0.1
 """Seconds after which the caller of a running call learns that it has begun."""
 MAX_CREDIT = 1000
@@ -57,6 +57,11 @@ def credit_message(correlation_id: str, credit: int) -> Message:
 def cancel_message(correlation_id: str | None, reply_to: str | None = None) -> Message:
     """Return the caller's request to end a call; with `reply_to`, `CANCELLED` is the answer."""
     return reply_message(CANCEL, correlation_id, b"null", reply_to=reply_to)
+
+
+def expire_message(correlation_id: str | None) -> Message:
+    """Return the caller's request not to begin a call any more; one that has begun continues."""
+    return reply_message(EXPIRE, correlation_id, b"null")
 
 
 def cancelled_message(correlation_id: str | None, *, stopped: bool) -> Message:

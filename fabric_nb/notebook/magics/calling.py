@@ -78,6 +78,8 @@ class CallingMagics(SessionMagics):
             if args.stream:
                 if args.idempotent:
                     raise InvalidLine("--idempotent is not for --stream")
+                if not args.cancel_on_timeout:
+                    raise InvalidLine("--no-cancel is not for --stream")
                 if args.output is not None:
                     raise InvalidLine("--output and --no-output are not for --stream")
                 items = calls.receive_items(pattern, method, kwargs, args.count, **options)
@@ -86,6 +88,7 @@ class CallingMagics(SessionMagics):
             if args.count is not None:
                 raise InvalidLine("--count is for --stream")
             options["idempotent"] = args.idempotent
+            options["cancel_on_timeout"] = args.cancel_on_timeout
             after = self._shown_after(args)
             if args.noblock:
                 output = after.output >= 0
