@@ -74,6 +74,9 @@ from .errors import (
     MethodNotFound as MethodNotFound,
 )
 from .errors import (
+    NoSubscriber as NoSubscriber,
+)
+from .errors import (
     NotAcknowledgedInTime as NotAcknowledgedInTime,
 )
 from .errors import (

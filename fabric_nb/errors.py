@@ -25,6 +25,7 @@ and what to do::
     ├── BrokerRefused                      the broker refused one operation
     │   ├── MessageTooLarge                a message larger than the broker accepts
     │   └── NotAcknowledgedInTime          a delivery that the broker has requeued
+    ├── NoSubscriber                       a mandatory message that no queue has received
     ├── WaitTimeout (TimeoutError)         rows or records that did not arrive in time
     ├── NotSerializable (TypeError)        a value that cannot be sent
     │   └── UnusableHeader (ValueError)    a header or filter that brokers refuse
@@ -203,6 +204,10 @@ class BrokerRefused(FabricError):
     def __init__(self, message: str, *_: object, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NoSubscriber(FabricError):
+    """A message that was published as `mandatory` was received by no queue."""
 
 
 class MessageTooLarge(BrokerRefused):
@@ -503,25 +508,34 @@ class RemoteError(CallError):
         where = f"{self.call}: " if self.call else ""
         return printable(f"{where}{self.message or self.type}")
 
+    @property
+    def details(self) -> list[str]:
+        """Lines that explain the error: where each call failed, and the innermost traceback.
+
+        Frames of libraries are folded.
+        """
+        *outer, innermost = self.chain
+        names = _short_names(self.chain)
+        details = [
+            printable(f"  {name}: {hop.location}")
+            for name, hop in zip(names, outer, strict=False)
+            if hop.location
+        ]
+        if innermost.traceback:
+            where = f" of {names[-1]}" if outer else ""
+            separator = [""] if details else []
+            traceback = printable(folded(innermost.traceback))
+            details += [*separator, f"Remote traceback{where}:", traceback]
+        return details
+
     def _display_name(self) -> str:
         return "RemoteError"
 
     def _render_traceback_(self) -> list[str]:
-        """Render as any `FabricError`, with a line for each hop and the innermost traceback."""
+        """Render as any `FabricError`, with the details."""
+        details = self.details
         rendered = FabricError._render_traceback_(self)
-        *outer, innermost = self.chain
-        names = _short_names(self.chain)
-        lines = [
-            f"  {name}: {hop.location}"
-            for name, hop in zip(names, outer, strict=False)
-            if hop.location
-        ]
-        if lines:
-            rendered += ["", *(printable(line) for line in lines)]
-        if innermost.traceback:
-            where = f" of {names[-1]}" if outer else ""
-            rendered += ["", f"Remote traceback{where}:", printable(folded(innermost.traceback))]
-        return rendered + self._rendered_output()
+        return [*rendered, *([""] if details else []), *details, *self._rendered_output()]
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.type, self.message, self.remote_args, self.remote_traceback, self.call)

@@ -16,17 +16,20 @@ from fabric_nb.cli.benchmarks import measure_method
 from fabric_nb.cli.connecting import assignments, json_or_text
 from fabric_nb.cli.maps import map_lines
 from fabric_nb.cli.output import (
-    columns,
     is_error,
     jsonable,
     print_error,
     print_json,
+    print_line,
+    print_note,
     print_record,
     print_text,
 )
 from fabric_nb.cli.services import list_services
+from fabric_nb.cli.styles import Styled
+from fabric_nb.cli.tables import Column, Table, number
 from fabric_nb.cli.top import show_top
-from fabric_nb.errors import InvalidArgument
+from fabric_nb.errors import InvalidArgument, NoSubscriber
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.fabric.discovery.resolver import DISCOVERY_TIME
@@ -74,7 +77,7 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
         idempotent=options.idempotent,
         cancel_on_timeout=options.cancel_on_timeout,
     )
-    result = await _shown_result(handle)
+    result = await _shown_result(handle, as_json=options.json)
     if is_table(result) and not options.json:
         print_text(result.to_string())
         return 0
@@ -90,24 +93,38 @@ async def ping_instances(fabric: AmqBrokerConnector, options: argparse.Namespace
     if options.json:
         print_json([one._asdict() for one in pinged])
     else:
-        for line in columns(_PING_COLUMNS, map(_ping_cells, pinged)):
-            print_text(line)
+        for line in Table(_PING_COLUMNS).lines(map(_ping_cells, pinged)):
+            print_line(line)
     return 1 if any(one.rtt_ms is None for one in pinged) else 0
 
 
-_PING_COLUMNS = ("instance", "host", "pid", "version", "rtt", "clock", "up")
+_PING_COLUMNS = (
+    Column("instance"),
+    Column("host"),
+    Column("pid", is_number=True),
+    Column("version"),
+    Column("rtt ms", is_number=True),
+    Column("clock ms", is_number=True),
+    Column("up", is_number=True),
+)
 
 
-def _ping_cells(one: PingedInstance) -> list[str]:
+def _ping_cells(one: PingedInstance) -> list[Styled]:
     if one.rtt_ms is None:
-        return [one.instance, "no answer", *[""] * (len(_PING_COLUMNS) - 2)]
-    clock = "" if one.clock_ms is None else f"{one.clock_ms:+.1f} ms"
-    up = "" if one.up is None else str(timedelta(seconds=int(one.up)))
-    pid = "" if one.pid is None else str(one.pid)
-    return [one.instance, one.host, pid, one.version, f"{one.rtt_ms:.1f} ms", clock, up]
+        return [Styled(one.instance), Styled("no answer", "red")]
+    texts = (
+        one.instance,
+        one.host,
+        "" if one.pid is None else str(one.pid),
+        one.version,
+        number(one.rtt_ms, 1),
+        number(one.clock_ms, 1, sign=True),
+        "" if one.up is None else str(timedelta(seconds=int(one.up))),
+    )
+    return [Styled(text) for text in texts]
 
 
-async def _shown_result(handle: CallHandle) -> Any:
+async def _shown_result(handle: CallHandle, *, as_json: bool) -> Any:
     """Return the result of a call; its output and progress are on the standard error until then.
 
     Raises:
@@ -125,7 +142,7 @@ async def _shown_result(handle: CallHandle) -> Any:
     except asyncio.CancelledError:
         shown.clear()
         await handle.stop()
-        print_error(handle.cancellation)
+        print_error(handle.cancellation, as_json=as_json)
         raise
     finally:
         shown.end()
@@ -154,7 +171,7 @@ async def print_rows(fabric: AmqBrokerConnector, options: argparse.Namespace) ->
             await stream.record(options.record)
         # A task, because stored messages may arrive at once and the loop below must read them.
         resuming = asyncio.create_task(stream.resume())
-        hint = _start_hint(fabric, stream.domain, lambda: bool(stream.rows))
+        hint = _start_hint(fabric, stream.domain, lambda: bool(stream.rows), as_json=options.json)
         async for rows in stream.batches(left):
             for row in rows if left is None else rows[:left]:
                 print_json(row)
@@ -165,14 +182,14 @@ async def print_rows(fabric: AmqBrokerConnector, options: argparse.Namespace) ->
 
 
 def _start_hint(
-    fabric: AmqBrokerConnector, domain: str, has_received: Callable[[], bool]
+    fabric: AmqBrokerConnector, domain: str, has_received: Callable[[], bool], *, as_json: bool
 ) -> asyncio.Task[None]:
     """Print other domains on the standard error if nothing has been received after a while."""
 
     async def hint() -> None:
         await asyncio.sleep(DISCOVERY_TIME)
         if not has_received() and (others := fabric.registry.describe_other_domains(domain)):
-            print_text(f"Nothing was received from {domain} yet. {others}", file=sys.stderr)
+            print_note(f"Nothing was received from {domain} yet. {others}", as_json=as_json)
 
     return asyncio.create_task(hint())
 
@@ -181,7 +198,7 @@ async def print_logs(fabric: AmqBrokerConnector, options: argparse.Namespace) ->
     """Print each log record as a line."""
     printed = 0
     async with await fabric.logs(level=options.level, service=options.service) as feed:
-        hint = _start_hint(fabric, feed.domain, lambda: bool(feed.changes))
+        hint = _start_hint(fabric, feed.domain, lambda: bool(feed.changes), as_json=options.json)
         while options.count is None or printed < options.count:
             await feed.wait(printed + 1)
             fresh = list(feed.records)[printed - feed.changes :]
@@ -200,7 +217,7 @@ async def diagnose(fabric: AmqBrokerConnector, options: argparse.Namespace) -> i
     """Print the doctor's findings; the exit code is 1 if one of them is an error."""
     diagnosis = await fabric.diagnose(
         seconds=LISTEN if options.wait is None else options.wait,
-        timeout=options.timeout,
+        timeout=connecting.connect_timeout(options),
         subscriptions=options.subscriber,
     )
     if options.json:
@@ -215,7 +232,17 @@ async def publish_message(fabric: AmqBrokerConnector, options: argparse.Namespac
     text = sys.stdin.read() if options.data == "-" else options.data
     if not text.strip():
         raise InvalidArgument("There is no data: give --data, or '-' and standard input.")
-    await fabric.publish_data(json_or_text(text), assignments(options.headers))
+    try:
+        await fabric.publish_data(json_or_text(text), assignments(options.headers), mandatory=True)
+    except NoSubscriber as unheard:
+        print_note(f"Published, but nobody listens. {unheard}", as_json=options.json)
+        routed = False
+    else:
+        routed = True
+    if options.json:
+        print_json({"routed": routed})
+    elif routed:
+        print_text("Published to at least one queue.")
     return 0
 
 

@@ -20,13 +20,20 @@ from fabric_nb.cli.output import (
     ReaderGone,
     discard_output,
     print_error,
+    print_text,
     sanitize_python_output,
 )
 from fabric_nb.cli.uris import configured_uri
-from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidArgument, InvalidUri
+from fabric_nb.errors import (
+    BrokerUnavailable,
+    FabricError,
+    InvalidArgument,
+    InvalidUri,
+    RemoteError,
+)
 from fabric_nb.fabric.amqp.translation import silence_client_logs
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.notebook.options import DEFAULT_DOMAIN
+from fabric_nb.notebook.options import CALL_TIMEOUT, CONNECT_TIMEOUT, DEFAULT_DOMAIN
 
 Command = Callable[[AmqBrokerConnector, argparse.Namespace], Awaitable[int]]
 
@@ -41,12 +48,19 @@ def run(command: Command, options: argparse.Namespace, *, connects: bool = True)
     try:
         return asyncio.run(_with_connector(command, options, connects=connects))
     except FabricError as error:
-        print_error(error)
+        print_error(error, as_json=getattr(options, "json", False))
+        if getattr(options, "verbose", False) and isinstance(error, RemoteError):
+            print_text("\n".join(error.details), file=sys.stderr)
         return 1
     except ReaderGone:
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return 130
+
+
+def connect_timeout(options: argparse.Namespace) -> float:
+    """Return the seconds that connecting may take."""
+    return CONNECT_TIMEOUT if options.timeout is None else float(options.timeout)
 
 
 async def _with_connector(command: Command, options: argparse.Namespace, *, connects: bool) -> int:
@@ -56,10 +70,10 @@ async def _with_connector(command: Command, options: argparse.Namespace, *, conn
         service_type="cli",
         service_id=f"cli-{secrets.token_hex(3)}",
         keep_alive_listen=True,
-        timeout=options.timeout,
+        timeout=CALL_TIMEOUT if options.timeout is None else options.timeout,
     )
     if connects:
-        await connector.open(timeout=options.timeout, retry=False)
+        await connector.open(timeout=connect_timeout(options), retry=False)
     try:
         with _cancelled_without_reader():
             return await command(connector, options)

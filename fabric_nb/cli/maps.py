@@ -49,7 +49,7 @@ async def map_lines(fabric: AmqBrokerConnector, options: argparse.Namespace) -> 
     if sys.stdout.isatty():  # the results are the progress
         bar.close()
     standard_input = sys.stdin.fileno()
-    results = _Results(bar, ordered=not options.unordered)
+    results = _Results(bar, ordered=not options.unordered, as_json=options.json)
     meter = ProgressMeter(None if bar.closed else _count_lines(standard_input))
     source = RowSource(_rows(standard_input, results), constants)
     rows = ended_rows(fabric.member.rpc, pattern, method, source, map_options, meter)
@@ -62,7 +62,8 @@ async def map_lines(fabric: AmqBrokerConnector, options: argparse.Namespace) -> 
         await wait_for_outcomes(meter.cancelled)
         bar.clear()
         cancelled = cancellation_of_rows(meter.cancelled)
-        print_error(f"interrupted: {meter.progress.summary}. {cancelled}".rstrip())
+        interrupted = f"interrupted: {meter.progress.summary}. {cancelled}".rstrip()
+        print_error(interrupted, as_json=options.json)
         raise
     finally:
         drawing.cancel()
@@ -70,7 +71,8 @@ async def map_lines(fabric: AmqBrokerConnector, options: argparse.Namespace) -> 
         bar.draw(progress_text(options.call, meter.progress))
         bar.close()
     if meter.failed:
-        print_error(f"{meter.failed:,} of {meter.done:,} calls failed.")
+        failed = f"{meter.failed:,} of {meter.done:,} calls failed."
+        print_error(failed, as_json=options.json)
     return 1 if meter.failed else 0
 
 
@@ -86,10 +88,12 @@ class _Results:
     Args:
         bar: line of the terminal that is removed before an error is printed.
         ordered: print them in the order of the lines.
+        as_json: print errors as JSON.
     """
 
-    def __init__(self, bar: TerminalLine, *, ordered: bool) -> None:
+    def __init__(self, bar: TerminalLine, *, ordered: bool, as_json: bool) -> None:
         self._bar = bar
+        self._as_json = as_json
         self._ordered = ordered
         self._lines: dict[int, int] = {}
         """Numbers of the lines by the number of the row, which counts no blank lines."""
@@ -136,10 +140,13 @@ class _Results:
         if self._errors > MAX_ERRORS:
             return
         self._bar.clear()
-        text = str(error) if isinstance(error, FabricError) else error_text(error)
-        print_error(f"line {line:,}: {one_line(text)}")
+        if self._as_json:
+            print_error(error, as_json=True, line=line)
+        else:
+            text = str(error) if isinstance(error, FabricError) else error_text(error)
+            print_error(f"line {line:,}: {one_line(text)}")
         if self._errors == MAX_ERRORS:
-            print_error("further errors are in the results.")
+            print_error("further errors are in the results.", as_json=self._as_json)
 
 
 async def _rows(file: int, results: _Results) -> AsyncIterator[Any]:

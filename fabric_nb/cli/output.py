@@ -14,19 +14,21 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, TextIO
 
 import orjson
 
-from fabric_nb.errors import one_line, printable
+from fabric_nb.cli.styles import Line, Style, Styled, rendered, shows_colours
+from fabric_nb.errors import CallError, RemoteError, printable
 from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.libraries import is_table
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _BEYOND_ASCII = re.compile(r"[^\x20-\x7e]")
 _INDENT = "    "
+_LEVEL_STYLES: dict[str, Style] = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
 class ReaderGone(Exception):
@@ -62,15 +64,61 @@ def _write_line(line: str, file: TextIO) -> None:
 
 def print_text(text: object, *, file: TextIO | None = None) -> None:
     """Print text without control characters, on the standard output by default."""
-    shown = printable(str(text))
     stream = file or sys.stdout
-    encoding = stream.encoding or "utf-8"
-    _write_line(shown.encode(encoding, "replace").decode(encoding), stream)
+    _write_line(encodable(printable(str(text)), stream), stream)
 
 
-def print_error(text: object) -> None:
-    """Print an error on the standard error, after the name of the command."""
-    print_text(f"fabric-nb: {text}", file=sys.stderr)
+def print_line(line: Line, *, file: TextIO | None = None) -> None:
+    """Print a line, in colour on a terminal; on the standard output by default."""
+    stream = file or sys.stdout
+    _write_line(encodable(rendered(line, colours=shows_colours(stream)), stream), stream)
+
+
+def encodable(text: str, file: TextIO) -> str:
+    """Return text without the characters that a stream cannot encode."""
+    encoding = file.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+def print_error(error: object, *, as_json: bool = False, **details: Any) -> None:
+    """Print an error on the standard error: after the name of the command, or as JSON.
+
+    Args:
+        error: an exception, or a sentence.
+        as_json: print an object, ``{"error": {"type": ..., "message": ..., **details}}``.
+        details: further members of the object, such as the number of a line of the input.
+    """
+    if as_json:
+        print_json({"error": {**error_object(error), **details}}, file=sys.stderr)
+        return
+    first, *further = str(error).split("\n")
+    print_line([Styled("fabric-nb: ", "red"), Styled(first)], file=sys.stderr)
+    for line in further:
+        print_text(line, file=sys.stderr)
+
+
+def error_object(error: object) -> dict[str, Any]:
+    """Return an error as data: its type and message, and the failed calls of a remote error.
+
+    Each element of ``chain`` is a call with its error, from the one made here to the innermost.
+    """
+    if not isinstance(error, BaseException):
+        return {"type": "", "message": str(error)}
+    described = {"type": type(error).__name__, "message": str(error)}
+    if isinstance(error, CallError):
+        described["call"] = error.call
+    if isinstance(error, RemoteError):
+        chain = [asdict(hop) for hop in error.chain]
+        return {**described, "type": error.type, "chain": chain}
+    return described
+
+
+def print_note(text: str, *, as_json: bool = False) -> None:
+    """Print a note for the user on the standard error, as JSON ``{"note": ...}``."""
+    if as_json:
+        print_json({"note": text}, file=sys.stderr)
+    else:
+        print_line([Styled(text, "dim")], file=sys.stderr)
 
 
 def without_colours(text: str) -> str:
@@ -84,7 +132,7 @@ def jsonable(value: Any) -> Any:
         return value.reset_index().to_dict(orient="records")
     if isinstance(value, dict) and any(map(is_error, value.values())):
         return {
-            key: {"error": str(one)} if is_error(one) else jsonable(one)
+            key: {"error": error_object(one)} if is_error(one) else jsonable(one)
             for key, one in value.items()
         }
     return value
@@ -95,23 +143,13 @@ def is_error(value: object) -> bool:
     return isinstance(value, Exception)
 
 
-def columns(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return lines of text with a heading, in columns as wide as their texts."""
-    table = [list(heading), *([one_line(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in table
-    ]
-
-
-def print_json(value: Any) -> None:
+def print_json(value: Any, *, file: TextIO | None = None) -> None:
     """Print a value as one line of JSON in ASCII, without buffering."""
     try:
         text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # integers over 64 bits, lone surrogates
         text = json.dumps(value, default=str)
-    _write_line(_BEYOND_ASCII.sub(_escaped, text), sys.stdout)
+    _write_line(_BEYOND_ASCII.sub(_escaped, text), file or sys.stdout)
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -124,7 +162,12 @@ def print_record(record: LogRecord) -> None:
     clock = time.strftime("%H:%M:%S", time.localtime(record.time))
     service = f"{record.service_type}.{record.service_id}"
     message = printable(record.message).replace("\n", f"\n{_INDENT}")
-    print_text(f"{one_line(f'{clock} {record.level:8} {service}')} {message}")
+    style = _LEVEL_STYLES.get(record.level, "")
+    first, *further = message.split("\n")
+    head = [Styled(f"{clock} ", "dim"), Styled(f"{record.level:8} ", style), Styled(f"{service} ")]
+    print_line([*head, Styled(first)])
+    for line in further:
+        print_text(line)
 
 
 class _SanitizingFormatter(logging.Formatter):

@@ -15,12 +15,15 @@ from fabric_nb.broker import options as embedded
 from fabric_nb.notebook.options import (
     BENCH,
     CALL,
+    CALL_TIMEOUT,
+    CONNECT_TIMEOUT,
     DEFAULT_DOMAIN,
     LOGS,
     MAP,
     SERVICES,
     STREAM,
     STREAM_NAME,
+    VERSION,
     Option,
     count,
     duration,
@@ -91,7 +94,11 @@ def _add_member(
     parser.add_argument("--uri", help=_URI_HELP)
     parser.add_argument("--domain", "-d", help=domain)
     parser.add_argument(
-        "--timeout", "-t", type=time_limit, default=10.0, help="seconds, or inf (default: 10)"
+        "--timeout",
+        "-t",
+        type=time_limit,
+        help=f"seconds, or inf (default: {CALL_TIMEOUT:g} for a call, {CONNECT_TIMEOUT:g} to"
+        " connect)",
     )
     if json:
         parser.add_argument("--json", action="store_true", help="print JSON")
@@ -185,11 +192,17 @@ def _add_ping(commands: Any) -> None:
 
 def _add_call(commands: Any) -> None:
     parser = _add_member(commands, "call", "call a method and print its result")
-    _add_options(parser, CALL)
+    _add_options(parser, (VERSION, *CALL))
     parser.add_argument(
         "--output",
         action="store_true",
         help="print what the method prints and logs on the standard error, as it arrives",
+    )
+    parser.add_argument(
+        "--verbose",
+        "-v",
+        action="store_true",
+        help="if the method fails, print the remote traceback on the standard error",
     )
     parser.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
     parser.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
@@ -199,7 +212,7 @@ def _add_map(commands: Any) -> None:
     parser = _add_member(
         commands, "map", "call a method for each line of the standard input, a JSON object"
     )
-    _add_options(parser, MAP)
+    _add_options(parser, (VERSION, *MAP))
     parser.add_argument(
         "--unordered", action="store_true", help="print results in the order in which they arrive"
     )
@@ -216,7 +229,7 @@ def _add_bench(commands: Any) -> None:
     parser = _add_member(
         commands, "bench", "measure a method: rate, latencies and errors, by instance"
     )
-    _add_options(parser, BENCH)
+    _add_options(parser, (VERSION, *BENCH))
     parser.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
     parser.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
 

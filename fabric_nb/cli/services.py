@@ -7,13 +7,15 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from fabric_nb.cli.output import print_json, print_text
+from fabric_nb.cli.output import print_json, print_line, print_note, print_text
+from fabric_nb.cli.styles import Line, Style, Styled
+from fabric_nb.cli.tables import Column, Table, number
 from fabric_nb.cli.terminal_lines import TerminalLines
-from fabric_nb.errors import one_line
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.discovery.registry import ServiceRow
-from fabric_nb.fabric.discovery.services import ServiceState
+from fabric_nb.fabric.discovery.services import Service, ServiceState
 from fabric_nb.fabric.wire.names import ServiceName
 
 WAIT = 1.0
@@ -30,20 +32,43 @@ _HINT = (
     "Services on amqp-fabric announce themselves every few seconds: --wait 6 lists them as well."
 )
 
-_COLUMNS: Sequence[str] = ("domain", "type", "id", "version", "instances", "state", "methods")
-_STATISTICS_COLUMNS: Sequence[str] = (
-    *("domain", "type", "id", "instances", "state"),
-    *("calls_s", "errors_s", "p95_ms", "running", "waiting", "calls", "errors"),
-)
-_NUMBERS = frozenset(_STATISTICS_COLUMNS[5:])
-_HEADINGS = {"calls_s": "calls/s", "errors_s": "errors/s", "p95_ms": "p95 ms"}
+STATE_STYLES: dict[str, Style] = {
+    ServiceState.UP: "green",
+    ServiceState.BUSY: "blue",
+    ServiceState.LATE: "yellow",
+    ServiceState.GONE: "red",
+}
+
+_COLUMNS: dict[str, Column] = {
+    "domain": Column("domain"),
+    "type": Column("type"),
+    "id": Column("id"),
+    "version": Column("version"),
+    "instances": Column("instances", is_number=True),
+    "state": Column("state"),
+    "methods": Column("methods"),
+}
+_STATISTICS_COLUMNS: dict[str, Column] = {
+    "domain": Column("domain"),
+    "type": Column("type"),
+    "id": Column("id"),
+    "instances": Column("instances", is_number=True),
+    "state": Column("state"),
+    "calls_s": Column("calls/s", is_number=True),
+    "errors_s": Column("errors/s", is_number=True),
+    "p95_ms": Column("p95 ms", is_number=True),
+    "running": Column("running", is_number=True),
+    "waiting": Column("waiting", is_number=True),
+    "calls": Column("calls", is_number=True),
+    "errors": Column("errors", is_number=True),
+}
 
 
 async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
     """Print services as they are heard; with ``--json`` all of them at the end."""
     if options.watch:
         return await _watch(fabric, options)
-    table = _Table(_STATISTICS_COLUMNS if options.stats else _COLUMNS)
+    table = _ServiceTable(options)
     if options.stats:
         await _listen_twice(fabric, STATISTICS_WAIT if options.wait is None else options.wait)
     else:
@@ -56,15 +81,15 @@ async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace)
                     await asyncio.sleep(SETTLING)
     rows = list(_rows(fabric, options))
     if fabric.registry.stale:
-        print_text(STALE, file=sys.stderr)
+        print_note(STALE, as_json=options.json)
     if options.json:
-        print_json([row._asdict() for row in rows])
+        print_json([_json(fabric, service) for service in _services(fabric, options)])
         return 0
     _print(table.changes(rows))
     if not rows:
         print_text(f"No service was found. {await _explanation(fabric, options)}".rstrip())
     if options.wait is None:
-        print_text(_HINT, file=sys.stderr)
+        print_note(_HINT)
     return 0
 
 
@@ -80,24 +105,24 @@ async def _watch(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int
 
     A terminal shows the current table. Elsewhere rows are printed that have changed.
     """
-    table = _Table(_STATISTICS_COLUMNS if options.stats else _COLUMNS)
+    table = _ServiceTable(options)
     screen = TerminalLines(sys.stdout)
-    printed: dict[tuple[str, str, str], ServiceRow] = {}
+    printed: dict[ServiceName, dict[str, Any]] = {}
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(options.wait):
             while True:
-                rows = list(_rows(fabric, options))
                 if options.json:
-                    for row in rows:
-                        name, content = row[:3], row._replace(last_seen=0.0)
-                        if printed.get(name) != content:
-                            printed[name] = content
-                            print_json(row._asdict())
+                    for service in _services(fabric, options):
+                        row = _json(fabric, service)
+                        content = {**row, "last_seen": 0.0}
+                        if printed.get(service.name) != content:
+                            printed[service.name] = content
+                            print_json(row)
                 elif screen.is_terminal:
                     notes = [STALE] if fabric.registry.stale else []
-                    screen.draw([*table.lines(rows), *notes])
+                    screen.draw([*table.lines(_rows(fabric, options)), *notes])
                 else:
-                    _print(table.changes(rows))
+                    _print(table.changes(_rows(fabric, options)))
                 # Not at each keep-alive, because a large fabric has hundreds a second.
                 await asyncio.sleep(PERIOD)
     return 0
@@ -113,67 +138,62 @@ async def _explanation(fabric: AmqBrokerConnector, options: argparse.Namespace) 
     return fabric.registry.describe_other_domains(options.domain) if options.domain else ""
 
 
+def _services(fabric: AmqBrokerConnector, options: argparse.Namespace) -> Iterator[Service]:
+    """Yield the services that the options select."""
+    yield from fabric.registry.services(
+        domain=options.domain, type=options.type, id=options.id, gone=options.gone
+    )
+
+
 def _rows(fabric: AmqBrokerConnector, options: argparse.Namespace) -> Iterator[ServiceRow]:
     """Yield the rows of the services that the options select."""
-    for service in fabric.registry.services(
-        domain=options.domain, type=options.type, id=options.id, gone=options.gone
-    ):
-        yield fabric.registry.row(service)
+    yield from map(fabric.registry.row, _services(fabric, options))
 
 
-def _print(lines: Iterable[str]) -> None:
+def _print(lines: Iterable[Line]) -> None:
     for line in lines:
-        print_text(line)
+        print_line(line)
 
 
-class _Table:
-    """Text of rows in columns, which are as wide as in the rows so far."""
+class _ServiceTable:
+    """Lines of services, with those printed so far."""
 
-    def __init__(self, columns: Sequence[str]) -> None:
-        self._columns = columns
-        self._headings = [_HEADINGS.get(column, column) for column in columns]
-        self._widths = [0] * len(columns)
-        self._printed: dict[tuple[str, str, str], list[str]] = {}
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._columns = _STATISTICS_COLUMNS if options.stats else _COLUMNS
+        self._table = Table(list(self._columns.values()))
+        self._printed: dict[tuple[str, str, str], Sequence[Styled]] = {}
 
-    def lines(self, rows: Iterable[ServiceRow]) -> list[str]:
-        """Return the lines of a table of these rows, with its heading."""
-        return self._padded([self._headings, *map(self._cells, rows)])
+    def lines(self, rows: Iterable[ServiceRow]) -> list[Line]:
+        """Return the lines of these rows, after the heading."""
+        return self._table.lines(map(self._cells, rows))
 
-    def changes(self, rows: Iterable[ServiceRow]) -> list[str]:
+    def changes(self, rows: Iterable[ServiceRow]) -> list[Line]:
         """Return lines of rows that are new, or have changed since the last time.
 
         A service that becomes late, or present again, has not changed for that. The heading
         precedes the first rows.
         """
-        changed = [] if self._printed else [self._headings]
+        is_first, changed = not self._printed, []
         for row in rows:
             state = row.state if row.state == ServiceState.GONE else ServiceState.UP
             cells = self._cells(row._replace(state=state))
             if self._printed.get(row[:3]) != cells:
                 self._printed[row[:3]] = cells
                 changed.append(self._cells(row))
-        return self._padded(changed) if self._printed else []
+        return self._table.lines(changed, heading=is_first) if changed else []
 
-    def _cells(self, row: ServiceRow) -> list[str]:
-        return [_text(getattr(row, column)) for column in self._columns]
-
-    def _padded(self, lines: Sequence[Sequence[str]]) -> list[str]:
-        for line in lines:
-            self._widths = [
-                max(width, len(cell)) for width, cell in zip(self._widths, line, strict=True)
-            ]
-        padded = []
-        for line in lines:
-            cells = zip(line, self._widths, self._columns, strict=True)
-            texts = [
-                cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
-                for cell, width, column in cells
-            ]
-            padded.append("  ".join(texts).rstrip())
-        return padded
+    def _cells(self, row: ServiceRow) -> list[Styled]:
+        return [_cell(name, getattr(row, name)) for name in self._columns]
 
 
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.2f}" if isinstance(value, float) else one_line(str(value))
+def _cell(column: str, value: str | float | None) -> Styled:
+    if column == "state":
+        return Styled(str(value), STATE_STYLES[str(value)])
+    text = value if isinstance(value, str) else number(value)
+    return Styled(text, "red" if column in ("errors", "errors_s") and value else "")
+
+
+def _json(fabric: AmqBrokerConnector, service: Service) -> dict[str, Any]:
+    """Return a service for JSON, with an object for each method."""
+    methods = [{"name": name, "signature": text} for name, text in service.methods.items()]
+    return {**fabric.registry.row(service)._asdict(), "methods": methods}

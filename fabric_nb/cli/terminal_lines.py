@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import TextIO
 
-from fabric_nb.errors import one_line
+from fabric_nb.cli.output import encodable
+from fabric_nb.cli.styles import Line, rendered, shows_colours
 
 
 class TerminalLines:
@@ -24,7 +25,7 @@ class TerminalLines:
         self._height = 0
         self.is_terminal = file.isatty()
 
-    def draw(self, lines: Sequence[str]) -> None:
+    def draw(self, lines: Sequence[Line]) -> None:
         """Draw lines in place of the last ones, cut to the size of the terminal.
 
         Control characters are replaced. Lines that do not fit are counted.
@@ -40,9 +41,11 @@ class TerminalLines:
         if len(shown) > height - 1:
             shown = shown[: height - 2]
             shown.append(f"… and {len(lines) - len(shown):,} more")
-        encoding = self._file.encoding or "utf-8"
-        text = "".join(f"\r{one_line(line)[: width - 1]}\x1b[K\n" for line in shown)
+        colours = shows_colours(self._file)
+        text = "".join(
+            f"\r{rendered(line, colours=colours, width=width - 1)}\x1b[K\n" for line in shown
+        )
         up = f"\x1b[{self._height}A" if self._height else ""
-        self._file.write(up + text.encode(encoding, "replace").decode(encoding) + "\x1b[J")
+        self._file.write(f"{up}{encodable(text, self._file)}\x1b[J")
         self._file.flush()
         self._height = len(shown)

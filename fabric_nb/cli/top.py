@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fabric_nb.cli.parser import SORTS
-from fabric_nb.cli.services import STALE
+from fabric_nb.cli.services import STALE, STATE_STYLES
 from fabric_nb.errors import InvalidArgument, UnusableLibrary, one_line
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.discovery.registry import ServiceRow
@@ -29,12 +29,6 @@ PERIOD = 1.0
 _KEYS = {sort[0]: sort for sort in SORTS}
 _QUIT = ("q", "\x03", "\x1b")
 _HELP = "   ".join([*(f"{key} {sort}" for key, sort in _KEYS.items()), "q quit"])
-_TONES = {
-    ServiceState.UP: "green",
-    ServiceState.BUSY: "blue",
-    ServiceState.LATE: "yellow",
-    ServiceState.GONE: "red",
-}
 
 
 class Line(NamedTuple):
@@ -179,7 +173,7 @@ def _cells(line: Line, domain: str) -> Iterator[tuple[str, str, str]]:
     local = f"{row.type}.{row.id}"
     yield "service", local if row.domain == domain else f"{row.domain}.{local}", ""
     yield "inst", str(row.instances), ""
-    yield "state", row.state, _TONES[ServiceState(row.state)]
+    yield "state", row.state, STATE_STYLES[row.state]
     yield "calls/s", _number(row.calls_s), ""
     yield "err/s", _number(row.errors_s), "red" if row.errors_s else ""
     yield "p95 ms", _number(row.p95_ms), ""

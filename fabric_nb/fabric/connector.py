@@ -1025,6 +1025,7 @@ class AmqBrokerConnector:
         items: object = None,
         format: Format | None = None,  # noqa: A002 - the field's word for it
         compression: Compression | None = None,
+        mandatory: bool = False,
     ) -> Awaitable[None]:
         """Publish to the domain's data exchange.
 
@@ -1048,6 +1049,7 @@ class AmqBrokerConnector:
                 row), mappings, a mapping of lists (columns), a DataFrame, or a table of pyarrow,
                 polars or another library that exports Arrow.
             compression: ``gzip``, or ``zstd`` (extra ``zstd``).
+            mandatory: a message that no queue receives fails, with `NoSubscriber`.
 
         Raises:
             InvalidArgumentType: data is missing, or given twice.
@@ -1067,10 +1069,10 @@ class AmqBrokerConnector:
         parent = None if outer is None else outer.span
         span = self.member.tracer.begin_message(parent, self.fqn, kind)
         if span is None:
-            return self.publisher.publish(message)
+            return self.publisher.publish(message, mandatory=mandatory)
         message.headers = {**message.headers, **span.headers()}
         span.request = len(message.body)
-        confirmation = self.publisher.publish(message)
+        confirmation = self.publisher.publish(message, mandatory=mandatory)
         confirmation.add_done_callback(partial(_end_message, span))
         return confirmation
 

@@ -9,6 +9,10 @@ from typing import Any, TypeVar
 
 DEFAULT_DOMAIN = "my_project"
 """Domain of a notebook or command that is given none."""
+CALL_TIMEOUT = 30.0
+"""Seconds that a call may take by default."""
+CONNECT_TIMEOUT = 10.0
+"""Seconds that connecting may take by default."""
 _QUOTES = "'\""
 Options = TypeVar("Options")
 
@@ -108,7 +112,7 @@ def names(word: str) -> list[str]:
     return [name.strip() for name in unquoted(word).split(",") if name.strip()]
 
 
-VERSION = option("--version", "-v", help="required version, as in '>=1.2,<2'")
+VERSION = option("--version", help="required version, as in '>=1.2,<2'")
 IDEMPOTENT = option(
     "--idempotent",
     "-i",
@@ -122,7 +126,6 @@ NO_CANCEL = option(
     help="let a call that has begun continue when its timeout is over",
 )
 CALL = (
-    VERSION,
     IDEMPOTENT,
     NO_CANCEL,
     option("--stream", "-s", action="store_true", help="show a generator's items as they arrive"),
@@ -132,7 +135,6 @@ MAP = (
     option(
         "--in-flight", type=count, default=16, help="rows under way at the same time (default: 16)"
     ),
-    VERSION,
     IDEMPOTENT,
     NO_CANCEL,
     option(
@@ -168,7 +170,6 @@ BENCH = (
         type=duration,
         help="seconds at the start that are not counted (default: 0.5 without --calls)",
     ),
-    VERSION,
     option(
         "--yes",
         "-y",

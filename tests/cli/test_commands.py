@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pty
+import re
 import signal
 import sys
 import termios
@@ -192,7 +193,7 @@ async def test_ping(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
         done = await run(rabbitmq_uri, "ping", "h1")
         assert done.code == 0
         heading, *rows = done.out.splitlines()
-        assert heading.split() == ["instance", "host", "pid", "version", "rtt", "clock", "up"]
+        assert " ".join(heading.split()) == "instance host pid version rtt ms clock ms up"
         assert {row.split()[0] for row in rows} == {fabric.instance, second.instance}
         one = await run(rabbitmq_uri, "ping", f"h1@{second.instance[:5]}", "--json")
         (pinged,) = json.loads(one.out)
@@ -201,7 +202,7 @@ async def test_ping(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
         assert every.code == 1
         results = json.loads(every.out)
         assert results[second.instance] == "x"
-        assert "unexpected keyword" in results[fabric.instance]["error"]
+        assert "unexpected keyword" in results[fabric.instance]["error"]["message"]
     nothing = await run(rabbitmq_uri, "ping", "nothing", "--timeout", "1")
     assert (nothing.code, nothing.out) == (1, "")
 
@@ -313,11 +314,70 @@ async def test_watching_services_on_a_terminal(
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 130
     frame = terminal.text.split("\x1b[24A")[-2]  # the last may have been interrupted
-    shown = frame.replace("\r", "").replace("\x1b[K", "").replace("\x1b[J", "").splitlines()
+    assert "\x1b[32mup\x1b[0m" in frame
+    shown = re.sub(r"\r|\x1b\[\d*[mKJ]", "", frame).splitlines()
     assert len(shown) == 24
     assert shown[0].split()[:3] == ["domain", "type", "id"]
     assert shown[1].split()[:3] == [DOMAIN, "hello", "h1"]
     assert max(map(len, shown)) < 120
+
+
+async def test_colours_are_for_terminals(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
+    """A terminal shows states in colour, unless NO_COLOR is set; a pipe has plain text."""
+    line, environment = command(rabbitmq_uri, "services", "--id", "h1", "--wait", "0.5")
+    for extra, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
+        async with Terminal.open() as terminal:
+            process = await asyncio.create_subprocess_exec(
+                *line, env={"TERM": "xterm", **environment, **extra}, stdout=terminal.slave
+            )
+            await until(lambda: "greet" in terminal.text)
+            assert await process.wait() == 0
+        assert ("\x1b[32mup\x1b[0m" in terminal.text) is coloured
+    done = await run(rabbitmq_uri, *line[3:])
+    assert "\x1b" not in done.out + done.err
+
+
+async def test_json_of_services_and_errors(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
+    """With `--json` methods are objects, and errors and notes too, on the standard error."""
+    listed = await run(rabbitmq_uri, "services", "--id", "h1", "--wait", "1", "--json")
+    (service,) = json.loads(listed.out)
+    assert {"name": "greet", "signature": "(name='you')"} in service["methods"]
+    await fabric.serve({"fail": lambda: {}["beer"]}, type="hello", id="h2")
+    failed = await run(rabbitmq_uri, "call", "hello.h2.fail", "--json")
+    assert (failed.code, failed.out) == (1, "")
+    (line,) = failed.err.splitlines()
+    error = json.loads(line)["error"]
+    assert (error["type"], error["call"]) == ("builtins.KeyError", f"{DOMAIN}.hello.h2.fail")
+    assert [hop["message"] for hop in error["chain"]] == ["KeyError('beer')"]
+    assert "in <lambda>" in error["chain"][0]["traceback"]
+    unknown = await run(rabbitmq_uri, "call", "nothing.n.do", "--json", "-t", "0.5")
+    assert json.loads(unknown.err)["error"]["type"] == "UnknownService"
+
+
+async def test_remote_traceback(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
+    """`call -v` prints where the remote method failed, after the error."""
+    await fabric.serve({"fail": lambda: {}["beer"]}, type="hello", id="h2")
+    plain = await run(rabbitmq_uri, "call", "hello.h2.fail")
+    verbose = await run(rabbitmq_uri, "call", "hello.h2.fail", "-v")
+    assert len(plain.err.splitlines()) == 1
+    assert verbose.err.startswith(plain.err)
+    assert "Remote traceback:\n" in verbose.err
+    assert "test_commands.py" in verbose.err
+
+
+async def test_publish_tells_whether_anybody_listens(
+    rabbitmq_uri: str, fabric: AmqBrokerConnector
+) -> None:
+    """`fabric-nb publish` says whether a queue has received the message."""
+    line = ("publish", "msg_type=ALERT", "--data", "1")
+    unheard = await run(rabbitmq_uri, *line)
+    assert (unheard.code, unheard.out) == (0, "")
+    assert unheard.err.startswith("Published, but nobody listens. No queue of ")
+    async with await fabric.stream(msg_type="ALERT"):
+        heard = await run(rabbitmq_uri, *line)
+        as_json = await run(rabbitmq_uri, *line, "--json")
+    assert (heard.out, heard.err) == ("Published to at least one queue.\n", "")
+    assert json.loads(as_json.out) == {"routed": True}
 
 
 async def test_a_long_call_on_a_terminal(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:

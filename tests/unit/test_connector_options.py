@@ -69,12 +69,19 @@ def test_options_of_a_benchmark_have_the_same_defaults() -> None:
     given = BenchOptions(
         in_flight=3, seconds=5, rate=20, warmup=0, timeout=2, version=">=1", repeatable=True
     )
-    line = ["--in-flight=3", "--seconds=5", "--rate=20", "--warmup=0", "-t", "2", "-v", ">=1", "-y"]
-    for parser, command, more in (
-        (magic, ["a.b"], {}),
-        (command_parser(), ["bench", "a.b"], {"timeout": 10}),
-    ):
-        assert read_options(BenchOptions, parser.parse_args(command)) == BenchOptions(**more)
+    line = [
+        "--in-flight=3",
+        "--seconds=5",
+        "--rate=20",
+        "--warmup=0",
+        "-t",
+        "2",
+        "--version",
+        ">=1",
+        "-y",
+    ]
+    for parser, command in ((magic, ["a.b"]), (command_parser(), ["bench", "a.b"])):
+        assert read_options(BenchOptions, parser.parse_args(command)) == BenchOptions()
         assert read_options(BenchOptions, parser.parse_args([*command, *line])) == given
         counted = read_options(BenchOptions, parser.parse_args([*command, "-n", "7"]))
-        assert counted == BenchOptions(calls=7, **more)
+        assert counted == BenchOptions(calls=7)

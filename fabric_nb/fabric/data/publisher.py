@@ -8,18 +8,20 @@ import logging
 from collections import deque
 from functools import partial
 from itertools import takewhile
-from typing import Self
+from typing import NamedTuple, Self
 
 from fabric_nb.errors import (
     BrokerRefused,
     BrokerUnavailable,
     ConnectionLost,
     FabricError,
+    NoSubscriber,
     NotConnected,
 )
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.message import Message
+from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background
 from fabric_nb.fabric.wire.names import data_exchange
 
@@ -37,6 +39,14 @@ _FLUSH_TIMEOUT = 0.5
 """Seconds that `close` waits for confirms."""
 
 Confirmation = asyncio.Future[None]
+
+
+class _Waiting(NamedTuple):
+    """A message that waits for the channel."""
+
+    message: Message
+    confirmation: Confirmation
+    mandatory: bool
 
 
 class Publisher:
@@ -60,7 +70,7 @@ class Publisher:
         self._opened = False
         self._background = background
         self._unsettled: dict[Confirmation, float] = {}  # with their deadlines, in order
-        self._waiting: deque[tuple[Message, Confirmation]] = deque()  # for the channel, in order
+        self._waiting: deque[_Waiting] = deque()  # for the channel, in order
         self._waiting_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._failed_in_a_row = 0
@@ -112,10 +122,11 @@ class Publisher:
         """Bytes of the messages that wait for the broker or the channel."""
         return self._waiting_bytes
 
-    def publish(self, message: Message) -> Confirmation:
+    def publish(self, message: Message, *, mandatory: bool = False) -> Confirmation:
         """Publish a message; the future is done when the broker has confirmed it.
 
-        It may be ignored: failures are counted and logged.
+        It may be ignored: failures are counted and logged. A `mandatory` message that no queue
+        receives fails, with `NoSubscriber`.
         """
         self._connection.check_loop()
         loop = asyncio.get_running_loop()
@@ -126,33 +137,34 @@ class Publisher:
         if self._timer is None:
             self._timer = loop.call_later(CHECK_EVERY, self._fail_overdue)
         ready = self.channel.is_ready and self.channel.accepts(message)
-        if self._waiting or not (ready and self._send(message, confirmation)):
-            self._enqueue(message, confirmation)
+        if self._waiting or not (ready and self._send(message, confirmation, mandatory)):
+            self._enqueue(_Waiting(message, confirmation, mandatory))
         return confirmation
 
-    def _enqueue(self, message: Message, confirmation: Confirmation) -> None:
-        size = len(message.body)
+    def _enqueue(self, waiting: _Waiting) -> None:
+        size = len(waiting.message.body)
         if self._waiting and (
             len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES
         ):
-            waiting = f"{len(self._waiting):,} messages wait for it already"
-            self._settle(confirmation, self._not_confirmed(waiting))
+            reason = f"{len(self._waiting):,} messages wait for it already"
+            self._settle(waiting.confirmation, self._not_confirmed(reason))
             return
-        self._waiting.append((message, confirmation))
+        self._waiting.append(waiting)
         self._waiting_bytes += size
         if len(self._waiting) == 1:
             self._background.keep(self._send_waiting, name="publish")
 
     def _next_waiting(self) -> Confirmation:
-        message, confirmation = self._waiting.popleft()
+        message, confirmation, _ = self._waiting.popleft()
         self._waiting_bytes -= len(message.body)
         return confirmation
 
-    def _send(self, message: Message, confirmation: Confirmation) -> bool:
+    def _send(self, message: Message, confirmation: Confirmation, mandatory: bool) -> bool:
         """Send a message; return False if there is no channel to send it on."""
+        on_outcome = partial(self._settle, confirmation)
         try:
             self.channel.send(
-                self.exchange, "", message, on_outcome=partial(self._settle, confirmation)
+                self.exchange, "", message, mandatory=mandatory, on_outcome=on_outcome
             )
         except ConnectionLost:
             return False
@@ -170,12 +182,13 @@ class Publisher:
                     self._settle(self._next_waiting(), error)
                 return
             while self._waiting and self.channel.is_ready:
-                message, confirmation = self._waiting[0]
+                message, confirmation, mandatory = self._waiting[0]
                 if confirmation in self._unsettled and not self.channel.accepts(message):
                     if not await self._check_size(message, confirmation):
                         break
                     continue  # it may have failed meanwhile
-                if confirmation in self._unsettled and not self._send(message, confirmation):
+                unsettled = confirmation in self._unsettled
+                if unsettled and not self._send(message, confirmation, mandatory):
                     break
                 self._next_waiting()
 
@@ -198,7 +211,7 @@ class Publisher:
         for confirmation, _ in [*takewhile(lambda one: one[1] <= now, self._unsettled.items())]:
             self._settle(confirmation, self._not_confirmed(f"it was awaited for {PATIENCE:g} s"))
         self._timer = loop.call_later(CHECK_EVERY, self._fail_overdue) if self._unsettled else None
-        while self._waiting and self._waiting[0][1] not in self._unsettled:
+        while self._waiting and self._waiting[0].confirmation not in self._unsettled:
             self._next_waiting()
 
     def _not_confirmed(self, reason: str) -> FabricError:
@@ -220,19 +233,26 @@ class Publisher:
         if error is None:
             self.published += 1
             self._refused_since = None
-            self._log_failed()
+            self._log_failures()
             if not confirmation.done():
                 confirmation.set_result(None)
             return
         self.failed += 1
-        self._failed_in_a_row += 1
-        # A long outage fails each message for the same reason: log it once, then only the count.
-        level = logging.WARNING if self._failed_in_a_row == 1 else logging.DEBUG
-        log.log(level, "A message for %s was not published: %s", self.exchange, error)
+        if isinstance(error, Unroutable):
+            log.debug("A mandatory message for %s was routed to no queue", self.exchange)
+            error = NoSubscriber(f"No queue of {self.exchange} receives messages of these headers.")
+        else:
+            self._log_failure(error)
         if not confirmation.done():
             confirmation.set_exception(error)
         if isinstance(error, BrokerRefused) and not error.code:
             self._renew_if_stuck()
+
+    def _log_failure(self, error: Exception) -> None:
+        self._failed_in_a_row += 1
+        # A long outage fails each message for the same reason: log it once, then only the count.
+        level = logging.WARNING if self._failed_in_a_row == 1 else logging.DEBUG
+        log.log(level, "A message for %s was not published: %s", self.exchange, error)
 
     def _renew_if_stuck(self) -> None:
         """Open another channel when the broker has refused all messages for a while.
@@ -247,7 +267,7 @@ class Publisher:
             self._refused_since = None
             self.channel.renew()
 
-    def _log_failed(self) -> None:
+    def _log_failures(self) -> None:
         failed, self._failed_in_a_row = self._failed_in_a_row, 0
         if failed > 1:
             log.warning("%d messages for %s were not published", failed, self.exchange)

@@ -16,7 +16,7 @@ from traitlets.config.configurable import Configurable
 from fabric_nb.fabric.amqp.credentials import BrokerUri, Secret
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import InvalidLine
-from fabric_nb.notebook.options import Option, unquoted
+from fabric_nb.notebook.options import CALL_TIMEOUT, CONNECT_TIMEOUT, Option, unquoted
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.connector import AmqBrokerConnector
@@ -77,7 +77,7 @@ class SessionMagics(Magics, Configurable):
         "", help="Service id of this notebook; SERVICE_ID or the name of the file if empty."
     ).tag(config=True)
     version = Unicode("", help="Version that this notebook announces.").tag(config=True)
-    timeout = Float(30.0, help="Seconds that a call may take.").tag(config=True)
+    timeout = Float(CALL_TIMEOUT, help="Seconds that a call may take.").tag(config=True)
     progress_after = Float(2.0, help="Seconds before the progress of a call or map appears.").tag(
         config=True
     )
@@ -87,7 +87,9 @@ class SessionMagics(Magics, Configurable):
     show_output = Bool(
         True, help="Show what a called method prints and logs, once it has run for two seconds."
     ).tag(config=True)
-    connect_timeout = Float(10.0, help="Seconds that connecting may take.").tag(config=True)
+    connect_timeout = Float(CONNECT_TIMEOUT, help="Seconds that connecting may take.").tag(
+        config=True
+    )
     # Less than the five seconds without a keep-alive after which amqp-fabric drops a service.
     keep_alive_seconds = Float(4.0, help="Seconds between this notebook's keep-alives.").tag(
         config=True

@@ -16,7 +16,7 @@ from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import InvalidLine
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
-from fabric_nb.notebook.options import BENCH, CALL, MAP, read_options, time_limit, unquoted
+from fabric_nb.notebook.options import BENCH, CALL, MAP, VERSION, read_options, time_limit, unquoted
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.rpc.traced_call import TracedCall
@@ -30,7 +30,7 @@ class CallingMagics(SessionMagics):
     @with_raw_line
     @magic_arguments()
     @argument("--timeout", "-t", type=time_limit, help="Seconds that the call may take.")
-    @with_options(*CALL)
+    @with_options(VERSION.with_names("-v"), *CALL)
     @argument("--noblock", "-a", action="store_true", help="Do not wait: return a handle.")
     @argument("--progress-after", type=float, help="Seconds before a progress line appears.")
     @argument(
@@ -131,7 +131,7 @@ class CallingMagics(SessionMagics):
     @with_raw_line
     @magic_arguments()
     @argument("--timeout", "-t", type=time_limit, help="Seconds that a row may take.")
-    @with_options(*MAP)
+    @with_options(VERSION.with_names("-v"), *MAP)
     @argument("--no-spread", dest="spread", action="store_false", help="Keep dicts as one column.")
     @argument("--noblock", "-a", action="store_true", help="Do not wait: return a handle.")
     @argument("call", type=unquoted, help="id.method, type.id.method or domain.type.id.method")
@@ -178,7 +178,7 @@ class CallingMagics(SessionMagics):
     @with_raw_line
     @magic_arguments()
     @argument("--timeout", "-t", type=time_limit, help="Seconds that a call may take.")
-    @with_options(*BENCH)
+    @with_options(VERSION.with_names("-v"), *BENCH)
     @argument("call", type=unquoted, help="id.method, type.id.method or domain.type.id.method")
     @argument("keywords", nargs="*", help="name=expression ...")
     @line_magic

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
+from fabric_nb.errors import NoSubscriber
 from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import InvalidLine
@@ -72,7 +73,7 @@ class DataMagics(SessionMagics):
 
         In [7]: %fabric_publish msg_type=ALERT -- {"text": "hello", "value": x}
 
-        Returns when the broker has confirmed the message.
+        Returns when the broker has confirmed the message, and says whether a queue has received it.
         """
         with self._usage_errors(self.fabric_publish.parser):
             before, data = arguments.split_at_dashes(line) or ("", "")
@@ -82,8 +83,14 @@ class DataMagics(SessionMagics):
             scope = self._scope(local_ns)
             value = arguments.payload(data.strip(), scope=scope)
             headers = arguments.headers(args.headers, scope=scope)
-            wait(_publish(self.session.fabric, value, headers))
+            outcome = wait(_publish(self.session.fabric, value, headers))
+            print(outcome)  # noqa: T201 - output of a magic
 
 
-async def _publish(fabric: AmqBrokerConnector, data: Any, headers: Mapping[str, Any]) -> None:
-    await fabric.publish_data(data, headers)
+async def _publish(fabric: AmqBrokerConnector, data: Any, headers: Mapping[str, Any]) -> str:
+    """Publish a message; return a sentence on what became of it."""
+    try:
+        await fabric.publish_data(data, headers, mandatory=True)
+    except NoSubscriber as unheard:
+        return f"Published, but nobody listens. {unheard}"
+    return "Published to at least one queue."
