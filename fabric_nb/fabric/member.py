@@ -309,9 +309,10 @@ class FabricMember:
         """Return a member that receives and calls but is not announced; not yet open.
 
         It is for the companion thread, where it shares the connection of the keep-alives; without
-        keep-alives it has a connection of its own.
+        keep-alives it has a connection of its own. Its listener is paused, because this member
+        receives the same keep-alives.
         """
-        return FabricMember(
+        observer = FabricMember(
             self._uri,
             self.name,
             version="",
@@ -324,6 +325,8 @@ class FabricMember:
             connection_name=f"{self._connection_name} observer",
             connection=self.announcer.companion_connection if self.announcer else None,
         )
+        observer.listener.paused = True
+        return observer
 
     def target(self, subscriptions: Sequence[str] = ()) -> Target:
         """Return this member as the doctor's target; `subscriptions` are further shared names."""

@@ -91,7 +91,7 @@ def test_a_service_with_its_methods_and_instances(registry: Registry, clock: Clo
     announce(registry, instance="i1", version="1.0", methods=methods)
     announce(registry, instance="i2", version="1.1", busy_since=1.0)
     tree = tree_of(registry)
-    service = tree.items["d.calc.c1"]
+    service = tree.state().items["d.calc.c1"]
     assert service["state"] == ["up", "good"]
     assert service["version"] == "1.0 + 1.1"
     instances = [(instance["id"], instance["state"][0]) for instance in service["instances"]]
@@ -106,7 +106,7 @@ def test_a_service_with_its_methods_and_instances(registry: Registry, clock: Clo
     assert anything["fields"] == [["**", '{"name": value}', False]]
     assert service["methods_note"] == ""
     clock.now += 60
-    gone = tree.items["d.calc.c1"]
+    gone = tree.state().items["d.calc.c1"]
     assert (gone["state"][0], gone["count"]) == ("gone", 0)
 
 
@@ -115,11 +115,11 @@ def test_an_item_is_the_same_until_it_changes(registry: Registry, clock: Clock) 
     announce(registry, methods={"add": "(x)"})
     announce(registry, ServiceName("d", "calc", "c2"))
     tree = tree_of(registry)
-    before = tree.items
+    before = tree.state().items
     clock.now += 4
     announce(registry, methods={"add": "(x)"})
     announce(registry, ServiceName("d", "calc", "c2"), version="2")
-    after = tree.items
+    after = tree.state().items
     assert after["d.calc.c1"] is before["d.calc.c1"]
     assert after["d.calc.c2"]["version"] == "2"
 
@@ -130,12 +130,12 @@ def test_other_domains_are_suggested_in_an_empty_domain(registry: Registry) -> N
     tree = tree_of(registry, NotebookFacts(frozenset(own)))
     for name in own:
         announce(registry, name)
-    assert tree.remarks == {"up": 2, "alone": True, "elsewhere": "", "notes": []}
+    assert tree.state().remarks == {"up": 2, "alone": True, "elsewhere": "", "notes": []}
     announce(registry, ServiceName("shop", "orders", "main"))
     sentence = "Also on this broker: shop (1 service): `--domain shop`."
-    assert (tree.remarks["alone"], tree.remarks["elsewhere"]) == (True, sentence)
+    assert (tree.state().remarks["alone"], tree.state().remarks["elsewhere"]) == (True, sentence)
     announce(registry, ServiceName("d", "calc", "c1"))
-    assert tree.remarks == {"up": 3, "alone": False, "elsewhere": "", "notes": []}
+    assert tree.state().remarks == {"up": 3, "alone": False, "elsewhere": "", "notes": []}
 
 
 def test_a_service_of_amqp_fabric(registry: Registry) -> None:
@@ -143,7 +143,7 @@ def test_a_service_of_amqp_fabric(registry: Registry) -> None:
     announce(registry, instance="")
     service = registry.get(CALC)
     assert service is not None
-    shown = tree_of(registry).items["d.calc.c1"]
+    shown = tree_of(registry).state().items["d.calc.c1"]
     assert shown["count"] == "1+"
     assert (shown["methods"], shown["methods_note"]) == ([], "No methods announced")
     registry.record_reply(CALC, "add")
@@ -153,7 +153,7 @@ def test_a_service_of_amqp_fabric(registry: Registry) -> None:
     other = Registry(lambda: 100.0)
     announce(other, instance="")
     for tree in (tree_of(registry), tree_of(other, facts)):
-        (method,) = tree.items["d.calc.c1"]["methods"]
+        (method,) = tree.state().items["d.calc.c1"]["methods"]
         assert method["name"] == "add"
         assert [name for name, *_ in method["fields"]] == ["**"], "its arguments are not known"
     announce(registry, instance="new", methods={"sub": "(x)"})
@@ -174,7 +174,7 @@ def test_a_service_of_amqp_fabric(registry: Registry) -> None:
 def test_only_ascii_arguments_are_sent(registry: Registry, signature: str) -> None:
     """Only arguments that are ASCII identifiers are sent, and signatures are not evaluated."""
     announce(registry, methods={"m": signature})
-    (method,) = tree_of(registry).items["d.calc.c1"]["methods"]
+    (method,) = tree_of(registry).state().items["d.calc.c1"]["methods"]
     for name, *_ in method["fields"]:
         assert name in ("ok", "x", "**")
 
@@ -184,7 +184,7 @@ def test_remote_text_is_sanitized(registry: Registry) -> None:
     long = HOSTILE * 1000
     announce(registry, version=long, instance=long, methods={"m": f"({long}"})
     announce(registry, version="2", instance="other")
-    text = json.dumps(tree_of(registry).items, ensure_ascii=False)
+    text = json.dumps(tree_of(registry).state().items, ensure_ascii=False)
     assert not set(text) & set(CONTROLS)
     assert len(text) < 12_000
 
@@ -197,14 +197,14 @@ def test_number_of_services_is_bounded(registry: Registry, clock: Clock) -> None
     for number in range(10):
         announce(registry, ServiceName("b", "new", f"z{number}"))
     tree = tree_of(registry)
-    assert len(tree.items) == MAX_SERVICES
-    assert {f"b.new.z{number}" for number in range(10)} <= set(tree.items)
-    assert tree.remarks["notes"] == ["… and 10 more services."]
+    assert len(tree.state().items) == MAX_SERVICES
+    assert {f"b.new.z{number}" for number in range(10)} <= set(tree.state().items)
+    assert tree.state().remarks["notes"] == ["… and 10 more services."]
     methods = {f"m{number}": "()" for number in range(1000)}
     announce(registry, methods=methods, more_methods=5)
     for number in range(200):
         announce(registry, instance=f"n{number}")
-    calc = tree.items["d.calc.c1"]
+    calc = tree.state().items["d.calc.c1"]
     assert len(calc["methods"]) == MAX_METHODS
     assert calc["methods_note"] == "905 more methods"
     assert len(calc["instances"]) == MAX_INSTANCES
@@ -222,14 +222,14 @@ def test_statistics_of_a_service(registry: Registry, clock: Clock) -> None:
         idle = CallCounts(1, 0, 0)
         announce(registry, instance="idle", statistics=Statistics(since, idle))
         if not since:
-            before = tree.items
-            assert tree.statistics["d.calc.c1"] == {
+            before = tree.state().items
+            assert tree.state().statistics["d.calc.c1"] == {
                 "rate": "",
                 "lines": ["p95 12.3 ms · 3 running", "1,201 calls · 0 errors"],
                 "instances": {"i1": "", "idle": ""},
             }
         clock.now += 5
-    assert tree.statistics == {
+    assert tree.state().statistics == {
         "d.calc.c1": {
             "rate": "60/s",
             "lines": [
@@ -240,7 +240,7 @@ def test_statistics_of_a_service(registry: Registry, clock: Clock) -> None:
             "instances": {"i1": "60/s", "idle": ""},
         }
     }
-    assert tree.items["d.calc.c1"] is before["d.calc.c1"]
+    assert tree.state().items["d.calc.c1"] is before["d.calc.c1"]
 
 
 def test_waiting_calls_of_amqp_fabric(registry: Registry) -> None:
@@ -250,8 +250,8 @@ def test_waiting_calls_of_amqp_fabric(registry: Registry) -> None:
     assert service is not None
     registry.record_counts(service, QueueCounts(consumers=2, waiting=3))
     tree = tree_of(registry)
-    assert tree.items["d.calc.c1"]["count"] == 2
-    assert tree.statistics["d.calc.c1"] == {
+    assert tree.state().items["d.calc.c1"]["count"] == 2
+    assert tree.state().statistics["d.calc.c1"] == {
         "rate": "",
         "lines": ["3 calls waiting"],
         "instances": {},

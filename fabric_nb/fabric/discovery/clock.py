@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 
 TICK_PERIOD = 0.5
 """Seconds between two ticks of a loop that is not blocked."""
@@ -44,6 +45,12 @@ class ReceptionClock:
     def stopped(self) -> bool:
         """True while no keep-alive can be received."""
         return self._stopped_at is not None
+
+    def copy(self) -> ReceptionClock:
+        """Return another clock of the same time."""
+        clock = copy(self)
+        clock._stops = self._stops.copy()  # noqa: SLF001 - of the same class
+        return clock
 
     def stop(self, since: float | None = None) -> None:
         """Stop the clock, now or as of a time of the underlying clock."""

@@ -51,6 +51,9 @@ class Listener:
         background: task group for the subscribers' callbacks.
         listening: False to consume no keep-alives.
         on_request: called when a member requests keep-alives; None if this one sends none.
+
+    Attributes:
+        paused: True if nothing is received until `resume`.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Listener:
         on_request: Callable[[], object] | None,
     ) -> None:
         self.listening = listening
+        self.paused = False
         self._name = name
         self.exchange = exchange
         self._registry = registry
@@ -73,6 +77,7 @@ class Listener:
         self._background = background
         self._on_request = on_request
         self._callbacks: list[tuple[KeepAliveCallback, Mapping[str, str]]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._connection = connection
         self._channel = connection.channel(self._set_up, on_lost=registry.connection_lost)
         self._requests = connection.channel(self._set_up_requests)
@@ -81,13 +86,42 @@ class Listener:
 
     async def open(self) -> None:
         """Declare the exchange; if listening, also consume and request keep-alives."""
+        if self.paused:
+            return
         await self._channel.open()
         if self.listening:
-            self._background.keep(self._tick, name="tick")
-            self._background.keep(self._check_silent_services, name="check silent services")
-            self._background.keep(self._queue_counter.run, name="count queues")
+            keep = self._background.keep
+            self._tasks = [
+                keep(self._tick, name="tick"),
+                keep(self._check_silent_services, name="check silent services"),
+                keep(self._queue_counter.run, name="count queues"),
+            ]
         elif self._on_request is not None:
             await self._receive_requests()
+
+    async def pause(self) -> None:
+        """Receive nothing until `resume`; the registry keeps the services that it has."""
+        self.paused = True
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+        await self._channel.close()
+        self._registry.connection_lost()
+
+    async def resume(self) -> None:
+        """Receive keep-alives again, and request them.
+
+        Raises:
+            BrokerRefused: the broker refused to deliver them.
+            NotConnected: the connection is closed.
+        """
+        self.paused = False
+        self._registry.connection_lost()  # its clock has to grant the time of the pause
+        try:
+            await self.open()
+        except BaseException:
+            self.paused = True
+            raise
 
     async def _receive_requests(self) -> None:
         try:  # a member that only announces itself needs no permission to receive

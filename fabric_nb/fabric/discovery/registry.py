@@ -103,6 +103,8 @@ class Registry:
             statistics.
         eviction: order in which names are evicted when the registry is full; some never are.
         clock: clock of all states.
+        on_reply: called with the name of a service and a method that has replied to a call; None:
+            nothing is called.
         events: instances that have come, gone, or become busy; see `instance_events`.
         dropped: number of services and instances that were dropped, or not added, because the
             registry was full.
@@ -111,6 +113,7 @@ class Registry:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = ReceptionClock(clock)
         self._connected_at = self.clock()
+        self.on_reply: Callable[[ServiceName, str], object] | None = None
         self._services: dict[ServiceName, Service] = {}
         self._order: list[Service] = []
         self.eviction = EvictionPolicy()
@@ -200,6 +203,28 @@ class Registry:
         if (service := self._services.get(name)) is not None:
             service.record_reply(method)
             self.eviction.pin(name)
+        if self.on_reply is not None:
+            self.on_reply(name, method)
+
+    def copy_from(self, other: Registry) -> None:
+        """Replace all services, and the clock, by copies of those of another registry.
+
+        That one may belong to another thread: what it receives meanwhile is copied or not. The
+        copied services are on probation; see `EvictionPolicy`.
+        """
+        self.clock = other.clock.copy()
+        self._order = [service.copy() for service in list(other._order)]
+        self._services = {service.name: service for service in self._order}
+        self.eviction = EvictionPolicy()
+        now = self.clock()
+        for name in self._services:
+            self.eviction.record_keep_alive(name, now)
+        instances = [one for service in self._order for one in service.instances.values()]
+        self.instance_count = len(instances)
+        self.method_chars = sum(map(_instance_chars, instances))
+        self.dropped = other.dropped
+        self.revision += 1
+        self._notify()
 
     def _record(self, service: Service, keep_alive: KeepAlive, now: float, *, own: bool) -> None:
         key = keep_alive.announcement.instance if keep_alive.announcement is not None else ""

@@ -6,6 +6,7 @@ All times are on the clock of the registry.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -81,6 +82,12 @@ class Instance:
 
     def __post_init__(self) -> None:
         self._first_seen = self._period_start = self.last_seen
+
+    def copy(self) -> Instance:
+        """Return a copy."""
+        new = copy(self)
+        new.statistics = self.statistics and self.statistics.copy()
+        return new
 
     def record_keep_alive(self, announcement: Announcement | None, now: float) -> None:
         """Record another keep-alive."""
@@ -235,6 +242,13 @@ class Service:
     counted: float = float("-inf")
     _queues: QueueCounts | None = None
     _methods: Mapping[str, str] | None = None  # cached
+
+    def copy(self) -> Service:
+        """Return a copy, with copies of its instances."""
+        new = copy(self)
+        new.instances = {key: each.copy() for key, each in list(self.instances.items())}
+        new._replied_methods = self._replied_methods.copy()  # noqa: SLF001 - of the same class
+        return new
 
     def state(self, now: float) -> ServiceState:
         """Return the state of its best instance."""

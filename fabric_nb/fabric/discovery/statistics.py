@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,6 +74,13 @@ class RateHistory:
         """Seconds of each step for which the rate is known."""
         self._newest = -1
         """Number of the newest step; step `n` is at index `n % POINTS`."""
+
+    def copy(self) -> RateHistory:
+        """Return a copy."""
+        new = copy(self)
+        new._counts = self._counts[:]  # noqa: SLF001 - of the same class
+        new._seconds = self._seconds[:]  # noqa: SLF001
+        return new
 
     def add(self, rate: float, since: float, until: float) -> None:
         """Record the rate during a period."""
@@ -150,6 +158,12 @@ class InstanceStatistics:
         """Return the statistics of an instance after its first keep-alive."""
         new = cls(statistics)
         new._begin(statistics, now)
+        return new
+
+    def copy(self) -> InstanceStatistics:
+        """Return a copy."""
+        new = copy(self)
+        new.history = self.history.copy()
         return new
 
     def receive(self, statistics: Statistics, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.core.tasks import failures, watched
 from fabric_nb.fabric.logs.feed import LogFeed
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.wire.names import parse_call
+from fabric_nb.fabric.wire.names import ServiceName, parse_call
 from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.panel.tree import MAX_SERVICES, ServicesTree
 from fabric_nb.notebook.views.form_call import FormCall
@@ -26,24 +27,36 @@ RETRY = 5.0
 """Seconds between two attempts to connect."""
 LEVEL = "INFO"
 """Initial minimum level of the log records that are shown."""
+LINGER = 10.0
+"""Seconds without a blocked loop after which the notebook's registry is used again: by then it has
+read what has arrived meanwhile, and cells that block one after another need no new consumer."""
 CLOSE_TIMEOUT = 1.0
 
 
 class Observer:
-    """Connects to the fabric of the notebook, and receives the same announcements and logs.
+    """Connects to the fabric of the notebook, makes calls, and receives logs.
+
+    It receives keep-alives only while the notebook's loop is blocked: until then the notebook's
+    registry has the same services.
 
     Args:
+        loop: the notebook's event loop.
         notebook: returns the facts on services that only the notebook's connection has.
 
     Attributes:
-        tree: services of the fabric; None while there is no connection.
+        tree: services of the fabric, while it receives keep-alives; else None.
         tables: tables by name, on the event loop of the companion thread.
     """
 
-    def __init__(self, notebook: Callable[[], NotebookFacts]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, notebook: Callable[[], NotebookFacts]
+    ) -> None:
         self.tree: ServicesTree | None = None
         self.tables: dict[str, PanelTable] = {}
+        self._loop = loop
         self._notebook = notebook
+        self._discovering: asyncio.Task[None] | None = None
+        self._blocked_at = float("-inf")
         self._fabric: AmqBrokerConnector | None = None
         self._connection: FabricMember | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -70,9 +83,7 @@ class Observer:
                 log.debug("The panel has no connection: %s", error)
                 await asyncio.sleep(RETRY)
         self._connection = connection
-        self.tree = ServicesTree(
-            Services(connection, EVERY, limit=MAX_SERVICES, notebook=self._notebook)
-        )
+        connection.registry.on_reply = self._on_reply
         if self._logs_requested:
             try:
                 await self._listen()
@@ -84,16 +95,64 @@ class Observer:
         self._fabric, connection, self._connection = None, self._connection, None
         feed, self._feed = self._feed, None
         self.tree, self.tables = None, {}
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
-            self._opening = None
+        self._blocked_at = float("-inf")
+        tasks = [task for task in (self._opening, self._discovering) if task is not None]
+        self._opening = self._discovering = None
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         if connection is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     if feed is not None:
                         await feed.close()
                     await connection.close()
+
+    # -- discovery
+
+    def discover(self, *, blocked: bool) -> None:
+        """Begin to receive keep-alives when the notebook's loop is blocked, and end later.
+
+        Args:
+            blocked: True if the loop is blocked now.
+        """
+        now = time.monotonic()
+        if blocked:
+            self._blocked_at = now
+        if self._connection is None or (self._discovering and not self._discovering.done()):
+            return
+        needed = now - self._blocked_at < LINGER
+        if needed is (self.tree is None):
+            work = self._begin if needed else self._end
+            self._discovering = asyncio.create_task(work(self._connection))
+            watched(self._discovering, "the panel's discovery")
+
+    async def _begin(self, connection: FabricMember) -> None:
+        self._copy_registry(connection)
+        try:
+            await connection.listener.resume()
+        except FabricError as error:  # tried again with the next poll
+            log.debug("The panel receives no keep-alives: %s", error)
+            return
+        self.tree = ServicesTree(
+            Services(connection, EVERY, limit=MAX_SERVICES, notebook=self._notebook)
+        )
+
+    async def _end(self, connection: FabricMember) -> None:
+        self.tree = None
+        await connection.listener.pause()
+
+    def _copy_registry(self, connection: FabricMember) -> None:
+        """Copy the services that the notebook knows, which this connection may receive no more."""
+        if self._fabric is not None and connection.listener.paused:
+            connection.registry.copy_from(self._fabric.member.registry)
+
+    def _on_reply(self, name: ServiceName, method: str) -> None:
+        """Record in the notebook's registry, too, that a method has replied."""
+        if self._fabric is not None and not self._loop.is_closed():
+            registry = self._fabric.member.registry
+            self._loop.call_soon_threadsafe(registry.record_reply, name, method)
 
     # -- logs
 
@@ -130,6 +189,8 @@ class Observer:
         return (await connection.rpc.describe(pattern)).get(method, {})
 
     def _require_connection(self) -> FabricMember:
+        """Return the connection, for a call whose errors may name services of the registry."""
         if self._connection is None:
             raise NotThere("The panel has no connection to the fabric yet; try again in a moment.")
+        self._copy_registry(self._connection)
         return self._connection

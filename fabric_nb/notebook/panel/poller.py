@@ -13,9 +13,10 @@ from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.panel.tables import PanelTable
+from fabric_nb.notebook.panel.tree import MAX_SERVICES, ServicesTree, TreeState
 from fabric_nb.notebook.table.parts import encoded_badge
 from fabric_nb.notebook.views.connection import state_badge
-from fabric_nb.notebook.views.services import NotebookFacts
+from fabric_nb.notebook.views.services import EVERY, NotebookFacts, Services
 from fabric_nb.notebook.views.serving import AllServingView
 from fabric_nb.notebook.views.streams import NamedStreams, StreamsView
 
@@ -33,18 +34,13 @@ class Snapshot:
         fabric: connector; None if the notebook is not connected.
         connection: see `connection`; None if the notebook is not connected.
         facts: facts on services that only the notebook's connection has.
+        tree: services in the registry of the notebook; None if it is not connected.
     """
 
     fabric: AmqBrokerConnector | None = None
     connection: dict[str, Any] | None = None
     facts: NotebookFacts = NotebookFacts()  # noqa: RUF009 - immutable
-
-    @classmethod
-    def of(cls, fabric: AmqBrokerConnector | None) -> Snapshot:
-        """Return the state of a notebook with this connector."""
-        if fabric is None:
-            return cls()
-        return cls(fabric, connection(fabric.member), NotebookFacts.of(fabric.member))
+    tree: TreeState | None = None
 
 
 def connection(fabric: FabricMember) -> dict[str, Any]:
@@ -103,6 +99,8 @@ class NotebookPoller:
         self._loop = loop
         self._on_connection = on_connection
         self._scheduled = False
+        self._facts = NotebookFacts()
+        self._tree: ServicesTree | None = None
 
     @property
     def facts(self) -> NotebookFacts:
@@ -120,9 +118,9 @@ class NotebookPoller:
         before = self.snapshot
         try:
             fabric = self._connector()
-            self.snapshot = Snapshot.of(fabric)
             if before is None or before.fabric is not fabric:
-                self.tables = self._tables_of(fabric)
+                self.tables, self._tree = self._tables_of(fabric), self._tree_of(fabric)
+            self.snapshot = self._snapshot_of(fabric)
             for table in self.tables.values():
                 table.refresh()
         except Exception as error:  # noqa: BLE001 - the next poll may succeed
@@ -133,6 +131,19 @@ class NotebookPoller:
         now = self.snapshot
         if now is not None and (before is None or before.connection != now.connection):
             self._on_connection()
+
+    def _snapshot_of(self, fabric: AmqBrokerConnector | None) -> Snapshot:
+        if fabric is None or self._tree is None:
+            return Snapshot()
+        self._facts = NotebookFacts.of(fabric.member)
+        return Snapshot(fabric, connection(fabric.member), self._facts, self._tree.state())
+
+    def _tree_of(self, fabric: AmqBrokerConnector | None) -> ServicesTree | None:
+        if fabric is None:
+            return None
+        # Collected once for each poll, because that takes a look at every service.
+        notebook = lambda: self._facts  # noqa: E731
+        return ServicesTree(Services(fabric.member, EVERY, limit=MAX_SERVICES, notebook=notebook))
 
     def _tables_of(self, fabric: AmqBrokerConnector | None) -> dict[str, PanelTable]:
         if fabric is None:

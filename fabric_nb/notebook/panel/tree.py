@@ -7,11 +7,10 @@ of the wire contract, arguments unless they are ASCII identifiers.
 from __future__ import annotations
 
 import keyword
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from fabric_nb.fabric.discovery.services import ServiceState
 from fabric_nb.fabric.wire.names import is_method
 from fabric_nb.notebook.pages import counted, plain
 from fabric_nb.notebook.table.parts import encoded_badge, encoded_field
@@ -34,6 +33,23 @@ MAX_ID = 40
 Item = dict[str, Any]
 
 
+class TreeState(NamedTuple):
+    """Tree at one moment; it is not modified later, and may be read in any thread.
+
+    Attributes:
+        items: an item for each service, by full name.
+        statistics: statistics of the services that have any, by full name. They are apart from the
+            items, because they change with every keep-alive and are much smaller.
+        remarks: remarks on all services: ``up``, number of services of the notebook's domain that
+            are up or busy; ``alone``, True if no other service is present there; ``elsewhere``, a
+            sentence on other domains if so; ``notes``, sentences on what the tree does not show.
+    """
+
+    items: Mapping[str, Item]
+    statistics: Mapping[str, Item]
+    remarks: Item
+
+
 class ServicesTree:
     """Items of the tree, and remarks on all services.
 
@@ -47,30 +63,25 @@ class ServicesTree:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._selection: Selection | None = None
+        self._state = TreeState({}, {}, {})
         self._items: dict[str, tuple[ServiceFacts, Item]] = {}
         self._statistics: dict[str, Item] = {}
         self._statistics_of: dict[str, Hashable] = {}
 
-    @property
-    def items(self) -> dict[str, Item]:
-        """An item for each service, by full name."""
-        self._refresh()
-        return {name: item for name, (_, item) in self._items.items()}
-
-    @property
-    def statistics(self) -> dict[str, Item]:
-        """Statistics of the services that have any, by full name.
-
-        Apart from the items, because they change with every keep-alive and are much smaller.
-        """
-        self._refresh()
-        return self._statistics
-
-    def _refresh(self) -> None:
+    def state(self) -> TreeState:
+        """Return the current state; the same object until something has changed."""
         selection = self._services.select()
-        if selection is self._selection:
-            return
-        self._selection = selection
+        remarks = self._remarks(selection)
+        if selection is not self._selection:
+            self._selection = selection
+            self._refresh(selection)
+            items = {name: item for name, (_, item) in self._items.items()}
+            self._state = TreeState(items, self._statistics, remarks)
+        elif remarks != self._state.remarks:
+            self._state = self._state._replace(remarks=remarks)
+        return self._state
+
+    def _refresh(self, selection: Selection) -> None:
         now = self._services.fabric.registry.now
         before, self._items = self._items, {}
         known_statistics, self._statistics = self._statistics, {}
@@ -90,24 +101,12 @@ class ServicesTree:
             elif lines := summary(facts.service, now):
                 self._statistics[name] = _statistics(facts, lines, now)
 
-    @property
-    def remarks(self) -> Item:
-        """Remarks on all services.
-
-        Returns:
-            ``up``, number of services of the notebook's domain that are up or busy; ``alone``, True
-            if no other service is present there; ``elsewhere``, a sentence on other domains if so;
-            ``notes``, sentences on what the tree does not show.
-        """
-        services, selection = self._services, self._services.select()
+    def _remarks(self, selection: Selection) -> Item:
+        services = self._services
         alone = selection.others == 0
         more = [f"… and {counted(selection.more, 'more service')}."] if selection.more else []
         return {
-            "up": sum(
-                facts.state in (ServiceState.UP, ServiceState.BUSY)
-                and facts.name.domain == services.fabric.domain
-                for facts in selection.services
-            ),
+            "up": selection.up,
             "alone": alone,
             "elsewhere": services.other_domains() if alone else "",
             "notes": [*more, *services.notes()],

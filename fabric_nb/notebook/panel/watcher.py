@@ -55,7 +55,7 @@ class Watcher:
         self._poller = NotebookPoller(
             connector, streams, loop, on_connection=lambda: self._submit(lambda: None)
         )
-        self._observer = Observer(lambda: self._poller.facts)
+        self._observer = Observer(loop, lambda: self._poller.facts)
         self._demo = DemoServices()
         self._changes = Changes()
         self._results: list[dict[str, str]] = []
@@ -205,7 +205,9 @@ class Watcher:
         if snapshot is None:
             return  # the notebook's state is not known yet
         await self._observer.follow(snapshot.fabric)
-        tree = self._observer.tree
+        self._observer.discover(blocked=busy_since is not None)
+        own = self._observer.tree
+        tree = snapshot.tree if own is None else own.state()
         facts = {
             "connection": snapshot.connection,
             "busy_since": busy_since,

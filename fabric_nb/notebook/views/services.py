@@ -174,12 +174,14 @@ class Selection(NamedTuple):
         more: number of services that were omitted.
         counts: number of services by state, including omitted ones.
         others: number of present services in the notebook's domain that are not its own.
+        up: number of services in that domain that are up or busy, within the limit.
     """
 
     services: Sequence[ServiceFacts] = ()
     more: int = 0
     counts: Mapping[ServiceState, int] = Counter()
     others: int = 0
+    up: int = 0
 
 
 class Services:
@@ -251,6 +253,10 @@ class Services:
             max(0, len(shown) - self._limit),
             Counter(state for _, state in shown),
             sum(s.name.domain == domain and s.name not in notebook.own for s, _ in present),
+            sum(
+                state in (ServiceState.UP, ServiceState.BUSY) and service.name.domain == domain
+                for service, state in shown[: self._limit]
+            ),
         )
 
     def other_domains(self) -> str:
