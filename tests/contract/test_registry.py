@@ -453,3 +453,36 @@ async def test_keep_alives_from_a_blocked_loop(members, listener):
         finally:
             release.set()
         await until(lambda: listener.registry.state(service) is ServiceState.UP)
+
+
+async def test_a_paused_observer_receives_no_keep_alives(members, listener) -> None:
+    """The panel's connection begins with the services of the notebook, and receives on demand."""
+    calc = await members.join("calc", type="app")
+    await calc.serve({"double": lambda x: 2 * x})
+    known = listener.member.registry
+    service = await wait_for_service(listener, "app.calc")
+    known.record_reply(service.name, "double")
+    async with listener.member.observer() as observer:
+        assert observer.listener.paused
+        observer.registry.copy_from(known)
+        copied = observer.registry.get(service.name)
+        assert copied is not None
+        assert copied is not service
+        assert copied.methods == service.methods
+        assert known.state(service) is observer.registry.state(copied) is ServiceState.UP
+        changes = observer.registry.changes
+        await members.join("new", type="app")
+        await wait_for_service(listener, "app.new")
+        assert (observer.registry.changes, observer.registry.find("app.new", domain=DOMAIN)) == (
+            changes,
+            [],
+        )
+        await observer.listener.resume()
+        await until(lambda: observer.registry.find("app.new", domain=DOMAIN))
+        assert not observer.registry.stale
+        await observer.listener.pause()
+        changes = observer.registry.changes
+        await members.join("newest", type="app")
+        await wait_for_service(listener, "app.newest")
+        assert observer.registry.changes == changes
+        assert observer.registry.find("app.new", domain=DOMAIN)

@@ -193,10 +193,13 @@ class Instance:
 
     def state(self, now: float) -> ServiceState:
         """Return its state."""
+        late_after = self.interval * LATE_AFTER + SLACK
+        if not self.has_left and now - self.last_seen <= late_after:  # of which silence is a part
+            return ServiceState.BUSY if self.is_busy else ServiceState.UP
         silence = self.silence(now)
         if self.has_left or silence > self._gone_after:
             return ServiceState.GONE
-        if silence > self.interval * LATE_AFTER + SLACK:
+        if silence > late_after:
             return ServiceState.LATE
         if self.is_busy:
             return ServiceState.BUSY
@@ -305,9 +308,11 @@ class Service:
     def statistics(self, now: float) -> CallStatistics | None:
         """Return the calls of its present instances together; None if none is known."""
         return CallStatistics.sum(
-            each.statistics.calls
-            for each in self.instances.values()
-            if each.statistics is not None and each.state(now) is not ServiceState.GONE
+            [
+                each.statistics.calls
+                for each in self.instances.values()
+                if each.statistics is not None and each.state(now) is not ServiceState.GONE
+            ]
         )
 
     def call_rates(self, now: float) -> Sequence[float]:
@@ -368,8 +373,11 @@ class Service:
     def is_silent(self, now: float) -> bool:
         """Return whether all its instances are late, and one of them is nearly gone."""
         instances = [each for each in self.instances.values() if not each.has_left]
-        late = all(each.silence(now) > LATE_AFTER * each.interval for each in instances)
-        return late and any(each.is_nearly_gone(now) for each in instances)
+        for each in instances:
+            late_after = LATE_AFTER * each.interval
+            if now - each.last_seen <= late_after or each.silence(now) <= late_after:
+                return False
+        return any(each.is_nearly_gone(now) for each in instances)
 
     def confirm_exchange(self, now: float) -> None:
         """Keep its silent instances late for a while, because its exchange exists."""

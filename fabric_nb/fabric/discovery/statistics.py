@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -43,9 +43,8 @@ class CallStatistics(NamedTuple):
     p95_ms: float | None
 
     @classmethod
-    def sum(cls, parts: Iterable[CallStatistics]) -> CallStatistics | None:
+    def sum(cls, every: Sequence[CallStatistics]) -> CallStatistics | None:
         """Return the statistics of several instances together; None if there are none."""
-        every = list(parts)
         if len(every) < 2:
             return every[0] if every else None
         calls_s = [each.calls_s for each in every if each.calls_s is not None]
@@ -66,11 +65,11 @@ class RateHistory:
     It is stored as 32-bit floats, because a registry has thousands of them.
     """
 
-    __slots__ = ("_counts", "_newest", "_seconds")
+    __slots__ = ("_newest", "_rates", "_seconds")
 
     def __init__(self) -> None:
-        self._counts = array("f", bytes(4 * POINTS))
-        self._seconds = array("f", bytes(4 * POINTS))
+        self._rates = array("f", [math.nan]) * POINTS
+        self._seconds = array("f", [0.0]) * POINTS
         """Seconds of each step for which the rate is known."""
         self._newest = -1
         """Number of the newest step; step `n` is at index `n % POINTS`."""
@@ -78,7 +77,7 @@ class RateHistory:
     def copy(self) -> RateHistory:
         """Return a copy."""
         new = copy(self)
-        new._counts = self._counts[:]  # noqa: SLF001 - of the same class
+        new._rates = self._rates[:]  # noqa: SLF001 - of the same class
         new._seconds = self._seconds[:]  # noqa: SLF001
         return new
 
@@ -86,13 +85,18 @@ class RateHistory:
         """Record the rate during a period."""
         last = math.ceil(until / STEP) - 1
         for step in range(max(self._newest + 1, last - POINTS + 1), last + 1):
-            self._counts[step % POINTS] = self._seconds[step % POINTS] = 0.0
+            self._rates[step % POINTS], self._seconds[step % POINTS] = math.nan, 0.0
         self._newest = max(self._newest, last)
         for step in range(max(int(since // STEP), self._newest - POINTS + 1), last + 1):
             seconds = min(until, (step + 1) * STEP) - max(since, step * STEP)
             if seconds > 0:  # else the clock went back
-                self._counts[step % POINTS] += rate * seconds
-                self._seconds[step % POINTS] += seconds
+                self._add(step % POINTS, rate, seconds)
+
+    def _add(self, index: int, rate: float, seconds: float) -> None:
+        known = self._seconds[index]
+        if known:
+            rate = (self._rates[index] * known + rate * seconds) / (known + seconds)
+        self._rates[index], self._seconds[index] = rate, known + seconds
 
     def points(self, now: float, current: float | None = None) -> list[float]:
         """Return the rates of the steps that have ended, oldest first; NaN if unknown.
@@ -102,12 +106,7 @@ class RateHistory:
             current: rate in the steps for which no keep-alive was due yet; None: unknown.
         """
         oldest = (self._newest + 1) % POINTS
-        counts = self._counts[oldest:] + self._counts[:oldest]
-        seconds = self._seconds[oldest:] + self._seconds[:oldest]
-        rates = [
-            count / known if known else math.nan
-            for count, known in zip(counts, seconds, strict=True)
-        ]
+        rates = (self._rates[oldest:] + self._rates[:oldest]).tolist()
         later = int(now // STEP) - 1 - self._newest  # steps that have ended since the newest one
         if later < 0:
             return [math.nan] * min(-later, POINTS) + rates[:later]

@@ -183,6 +183,9 @@ class ServiceName:
         object.__setattr__(self, "fqn", f"{self.domain}.{self.type}.{self.id}")
         object.__setattr__(self, "api_exchange", f"{self.domain}.api.{self.type}.{self.id}")
 
+    def __hash__(self) -> int:
+        return hash(self.fqn)  # which str computes only once
+
     @property
     def local(self) -> str:
         """Name within the domain, ``{type}.{id}``."""

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
+from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.services import Service, ServiceState
 from fabric_nb.fabric.discovery.statistics import CallStatistics
 from fabric_nb.fabric.member import FabricMember
@@ -23,6 +25,8 @@ from fabric_nb.notebook.pages import Badge, Tone, counted
 MANY, MANY_PERIOD = 500, 2.0
 """Number of services from which their ages are looked at less often, and seconds between that; an
 arrival, a departure or a changed announcement is shown at once."""
+SPARE = 100
+"""Facts on dropped services that are kept."""
 HIDDEN = "health_check"
 """Method that every service has; it is not listed."""
 TONES: dict[ServiceState, Tone] = {
@@ -52,6 +56,14 @@ class Filter:
     id: str | None = None
     gone: bool = False
     own: bool = True
+
+    def matches(self, name: ServiceName) -> bool:
+        """Return whether the name of a service has the domain, type and id."""
+        return (
+            self.domain in (None, name.domain)
+            and self.type in (None, name.type)
+            and self.id in (None, name.id)
+        )
 
 
 EVERY_PRESENT, EVERY = Filter(), Filter(gone=True)
@@ -206,7 +218,7 @@ class Services:
         self.filter = filter
         self._limit = limit
         self._notebook = notebook or (lambda: NotebookFacts.of(fabric))
-        self._facts: dict[ServiceName, ServiceFacts] = {}
+        self._facts = _facts_of(fabric.registry)
         self._selection = Selection()
         self._selected_for: object = None
 
@@ -228,28 +240,23 @@ class Services:
     def _select(self, notebook: NotebookFacts) -> Selection:
         registry, wanted, domain = self.fabric.registry, self.filter, self.fabric.domain
         registry.want_counts()
-        now = registry.now
+        facts, replied = self._facts, notebook.replied
+        facts.update(registry, self.version())
         found = [
-            (service, service.state(now))
-            for service in registry.services(
-                domain=wanted.domain, type=wanted.type, id=wanted.id, gone=True
-            )
-            if wanted.own or service.name not in notebook.own
+            pair
+            for pair in facts.states
+            if wanted.matches(pair[0].name) and (wanted.own or pair[0].name not in notebook.own)
         ]
         present = [pair for pair in found if pair[1] is not ServiceState.GONE]
         shown = found if wanted.gone else present
         shown = sorted(shown, key=lambda pair: pair[0].name.domain != domain)
         if len(shown) > self._limit:
             shown.sort(key=lambda pair: pair[1] is ServiceState.GONE)
-        before, replied = self._facts, notebook.replied
-        self._facts = {
-            (name := service.name): _facts(
-                service, state, now, replied.get(name, ()), before.get(name)
-            )
-            for service, state in shown[: self._limit]
-        }
         return Selection(
-            list(self._facts.values()),
+            [
+                facts.of(service, state, replied.get(service.name, ()))
+                for service, state in shown[: self._limit]
+            ],
             max(0, len(shown) - self._limit),
             Counter(state for _, state in shown),
             sum(s.name.domain == domain and s.name not in notebook.own for s, _ in present),
@@ -280,6 +287,53 @@ class Services:
     @property
     def _unreadable(self) -> int:
         return self.fabric.rejected.counts["keep-alive"]
+
+
+class _FactsCache:
+    """Facts on the services of a registry, computed once for all views and each version.
+
+    Attributes:
+        states: all services, in the order of their names, with their states.
+    """
+
+    def __init__(self) -> None:
+        self.states: Sequence[tuple[Service, ServiceState]] = ()
+        self._version: Hashable = None
+        self._now = 0.0
+        self._facts: dict[ServiceName, tuple[Hashable, ServiceFacts]] = {}
+
+    def update(self, registry: Registry, version: Hashable) -> None:
+        """Look at the registry again, unless its version is that of the last time."""
+        if version == self._version:
+            return
+        self._version, self._now = version, (now := registry.now)
+        self.states = [(one, one.state(now)) for one in registry.services(gone=True)]
+        if len(self._facts) > 2 * len(registry) + SPARE:
+            self._facts = {
+                name: known for name, known in self._facts.items() if registry.get(name) is not None
+            }
+
+    def of(self, service: Service, state: ServiceState, replied: Collection[str]) -> ServiceFacts:
+        """Return the facts on one of the services."""
+        version, before = self._facts.get(service.name, (None, None))
+        if (
+            before is not None
+            and version == self._version
+            and before.service is service
+            and before.methods.announced is service.methods
+            and before.methods.replied == replied
+        ):
+            return before
+        facts = _facts(service, state, self._now, replied, before)
+        self._facts[service.name] = self._version, facts
+        return facts
+
+
+_caches: WeakKeyDictionary[Registry, _FactsCache] = WeakKeyDictionary()
+
+
+def _facts_of(registry: Registry) -> _FactsCache:
+    return _caches.setdefault(registry, _FactsCache())
 
 
 def _facts(
