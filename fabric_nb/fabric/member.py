@@ -129,7 +129,9 @@ class FabricMember:
         resolver = Resolver(self.registry, listening=listen, own=name)
         self.rpc = RpcClient(
             connection,
-            Requester(connection, self.rejected, self._background, collector),
+            Requester(
+                connection, self.rejected, self._background, collector, resolver.answering_instances
+            ),
             resolver=resolver,
             registry=self.registry,
             history=self.calls,

@@ -90,9 +90,11 @@ async def test_a_call_is_queued_and_runs(server, caller, single_active):
 
 
 async def test_a_short_call_reports_only_its_instance(server, caller):
-    """A call that is answered at once sends nothing but its reply."""
+    """A call of a method whose calls are answered at once sends nothing but its reply."""
     await server.serve({"work": lambda: 5})
-    report = Watched()
+    first, report = Watched(), Watched()
+    assert await call(caller, "app.server.work", first) == 5
+    assert first.began is not None
     assert await call(caller, "app.server.work", report) == 5
     assert (report.instance, report.began, report.seen) == (server.instance, None, [])
 

@@ -13,11 +13,12 @@ import pytest_asyncio
 import fabric_nb
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook, SlowCall, error_text, shown_error
-from tests.support.fabric import until
+from tests.support.fabric import until, wait_for_service
 from tests.support.peers import Peer
 
 if TYPE_CHECKING:
     from fabric_nb import Server
+    from tests.notebook.notebooks import StartPeer
     from tests.support.cells import Cell
 
 
@@ -239,22 +240,60 @@ async def test_an_interrupted_call_of_python_code(
     work.thread_gate.clear()
 
 
+@pytest.mark.parametrize("method", ["steps", "block"])
 async def test_a_cancelled_call_of_a_plain_function(
-    notebook: Notebook, watcher: AmqBrokerConnector
+    notebook: Notebook, watcher: AmqBrokerConnector, method: str
 ) -> None:
-    """A plain function on a notebook's loop is reported to its caller as still running."""
+    """A plain function on a notebook's loop is still running, also if it reports nothing."""
     await notebook.run(
         "%%fabric_serve --id plain\nimport time, fabric_nb\n"
-        "def plain():\n    for _ in fabric_nb.track(range(20), 'steps'):\n        time.sleep(0.1)"
+        "def steps():\n    for _ in fabric_nb.track(range(20), 'steps'):\n        time.sleep(0.1)\n"
+        "def block():\n    time.sleep(2)"
     )
-    handle = watcher.start("my_project.notebook.plain.plain")
-    await until(lambda: handle.progress is not None)
+    handle = watcher.start(f"my_project.notebook.plain.{method}")
+    await until(lambda: handle.report.began is not None)
     assert await handle.stop() is None
     assert handle.cancellation == (
-        "my_project.notebook.plain.plain was cancelled, but is still running on plain"
+        f"my_project.notebook.plain.{method} was cancelled, but is still running on plain"
         f" {handle.report.instance}: a plain function on an event loop runs to its end."
     )
     await notebook.run("%fabric_stop plain")
+
+
+async def test_an_interrupted_call_that_blocks_its_service(
+    notebook: Notebook, start_peer: StartPeer, uri: str, watcher: AmqBrokerConnector
+) -> None:
+    """Of an interrupted call of a function that blocks its process it is said that it runs on."""
+    peer = await start_peer("fabric_calc", uri, id="blocked", keep_alive=0.5)
+    (instance,) = (await wait_for_service(watcher, "blocked")).instances
+    call = "calc.blocked.block"
+
+    async def began() -> None:
+        await peer.event("block_began")
+
+    sentence = await interrupted(notebook, f"%fabric_call {call} seconds=3", began, displays=False)
+    assert sentence.endswith(
+        f"was cancelled, but is still running on blocked {instance}: a plain function on an event"
+        " loop runs to its end."
+    )
+    assert await notebook.value("%fabric_call calc.blocked.multiply x=2 y=3") == "6"
+    await notebook.run(
+        "import asyncio\n"
+        "async def polled(polls):\n"
+        "    while fabric.member.rpc.requester.liveness.polls < polls:\n"
+        "        await asyncio.sleep(0.05)\n"
+        "    print('polled')"
+    )
+    cell = notebook.execute_no_wait(
+        "polling = asyncio.create_task(polled(fabric.member.rpc.requester.liveness.polls + 3))\n"
+        f"await fabric.call('{call}', seconds=5)"
+    )
+    await cell.until(lambda cell: "polled" in cell.stdout)
+    await notebook.interrupt()
+    await cell.wait()
+    said = shown_error(cell, "CancelledError").splitlines()[0]
+    assert "was cancelled, but is still running as far as is known, because blocked" in said
+    assert f"blocked {instance} has not answered for " in said
 
 
 async def test_a_call_that_continues_after_its_timeout(

@@ -67,6 +67,20 @@ async def test_a_call_to_amqp_fabric_continues_after_its_timeout(members, start_
     assert not caller.rejected.counts
 
 
+async def test_a_call_that_blocks_a_service_of_amqp_fabric(members, start_peer, rabbitmq_uri):
+    """Of a cancelled call of a function that blocks amqp-fabric it is not known whether it runs."""
+    peer = await start_peer("calc_service", rabbitmq_uri)
+    caller = await members.join("caller")
+    await wait_for_service(caller, "calc1")
+    handle = caller.start("calc1.block", seconds=1.5)
+    await peer.event("block_began")
+    polls = caller.member.rpc.requester.liveness.polls
+    await until(lambda: caller.member.rpc.requester.liveness.polls >= polls + 2)
+    assert await handle.stop() is None
+    assert "and it is not known whether it was stopped" in handle.cancellation
+    assert await caller.call("calc1.whoami", timeout=60) == peer.pid
+
+
 async def test_an_amqp_fabric_caller_receives_only_its_reply(members, start_peer, rabbitmq_uri):
     """A function that reports progress and prints answers a caller on amqp-fabric as any other."""
 

@@ -111,3 +111,17 @@ async def test_no_call_is_lost_with_a_cancelled_worker() -> None:
     assert queue.get_nowait().tag == 2
     with pytest.raises(IndexError):
         queue.get_nowait()
+
+
+async def test_calls_ahead() -> None:
+    """The calls ahead are those queued before it; calls of this member behind it are no such."""
+    calls = InFlightCalls()
+    for name in ("first", "second", "third"):
+        calls.add(name, call())
+    calls.count_behind()
+    assert [one.behind for one in calls.values()] == [2, 1, 0]
+    for queued, ahead in ((0, [None] * 3), (2, [None, 0, 1]), (5, [2, 3, 4])):
+        for one in calls.values():
+            one.count_ahead(queued)
+        assert [one.ahead for one in calls.values()] == ahead
+    calls.reset()

@@ -161,6 +161,17 @@ class Resolver:
             return []
         return sorted(each.id for each in service.present(self._registry.now) if each.id)
 
+    def answering_instances(self, name: ServiceName) -> list[str]:
+        """Return the ids of all present instances of a service, if all of them answer pings.
+
+        None are returned if one is on amqp-fabric, or has announced that its loop is blocked.
+        """
+        now, service = self._registry.now, self._registry.get(name)
+        present = () if service is None else service.present(now)
+        if any(instance.is_busy or not instance.id for instance in present):
+            return []
+        return sorted(instance.id for instance in present)
+
     def _check_version(self, service: Service, required: SpecifierSet) -> None:
         now = self._registry.now
         versions = {each.version for each in service.present(now)}

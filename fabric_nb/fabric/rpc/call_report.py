@@ -6,8 +6,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fabric_nb.fabric.amqp.message import Delivery
+from fabric_nb.fabric.core.values import clock
 from fabric_nb.fabric.wire.calls import INSTANCE, running_instance
 from fabric_nb.fabric.wire.reports import (
     OUTPUT_MESSAGE,
@@ -21,6 +23,32 @@ from fabric_nb.fabric.wire.running_calls import BEGIN, BEGIN_AFTER, CANCELLED, P
 
 MAX_LINES = 1000
 """Lines of output that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Silence of instances that have answered pings before: their event loops are blocked.
+
+    Attributes:
+        instances: their ids.
+        since: time of the first ping that none of them has answered, in seconds of
+            `time.monotonic`.
+    """
+
+    instances: frozenset[str]
+    since: float
+
+    def text(self, service: str) -> str:
+        """Return it as a clause, with the short name of the service.
+
+        Example::
+
+            "pricing 7f3a90c1 has not answered for 8 s"
+        """
+        count, seconds = len(self.instances), clock(time.monotonic() - self.since)
+        if count > 1:
+            return f"{count} instances of {service} have not answered for {seconds}"
+        return f"{service} {min(self.instances)} has not answered for {seconds}"
 
 
 class CallReport:
@@ -40,6 +68,8 @@ class CallReport:
         progress: its latest progress.
         lines: lines of its output, the last `MAX_LINES`.
         omitted: number of further lines.
+        silence: after a cancellation, silence of the instances one of which runs it, unless it is
+            queued; None if that is not known.
         stopped: after a cancellation, whether the function was stopped or runs on; None if that is
             not known.
     """
@@ -61,6 +91,7 @@ class CallReport:
         self.progress: Progress | None = None
         self.lines: deque[OutputLine] = deque(maxlen=MAX_LINES)
         self.omitted = 0
+        self.silence: Silence | None = None
         self.stopped: bool | None = None
         self._first_progress = self._last_progress = 0.0
         self._first_done = 0.0
@@ -90,6 +121,13 @@ class CallReport:
         seconds = (self._last_progress - self._first_progress) / (progress.done - self._first_done)
         since = time.monotonic() - self._last_progress
         return max(0.0, (progress.total - progress.done) * seconds - since)
+
+    @property
+    def is_blocking(self) -> bool:
+        """True if a cancelled call runs on, as far as is known, and blocks its event loop."""
+        if self.stopped is not None:
+            return False
+        return self.began is not None or (self.silence is not None and self.ahead is None)
 
     def where(self, service: str) -> str:
         """Return the instance with the short name of its service, as in `` on pricing 7f3a90c1``.

@@ -98,6 +98,10 @@ class CallReporter:
 
     # -- on the loop
 
+    def begin(self) -> None:
+        """Report the beginning at once, because the function may block the loop."""
+        self._report_beginning(at_once=True)
+
     def finish(self) -> None:
         """Send the output that is left, and nothing more."""
         if self.is_closed:
@@ -125,14 +129,17 @@ class CallReporter:
                 self._timer = self._loop.call_later(left, self._on_timer)
             return
         self._next = monotonic() + REPORT_EVERY
-        if self._begin is not None:
-            begin, self._begin = self._begin, None
-            self._send(begin(), at_once)
+        self._report_beginning(at_once=at_once)
         if self._progress is not None:
             progress, self._progress = self._progress, None
             self._send(progress_message(progress, self._correlation_id), at_once)
         if self._lines:
             self._send_output(at_once=at_once)
+
+    def _report_beginning(self, *, at_once: bool) -> None:
+        if self._begin is not None:
+            begin, self._begin = self._begin, None
+            self._send(begin(), at_once)
 
     def _send_output(self, *, at_once: bool) -> None:
         lines, self._lines = tuple(self._lines), deque()

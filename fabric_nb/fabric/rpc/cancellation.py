@@ -43,6 +43,11 @@ def cancellation(label: str, service: str, report: CallReport) -> str:
             f"{cancelled} in its queue: an instance on fabric_nb will not begin it, and one on"
             " amqp-fabric will."
         )
+    if report.silence is not None:
+        return (
+            f"{cancelled}, but is still running as far as is known, because"
+            f" {report.silence.text(service)}: a plain function on an event loop runs to its end."
+        )
     return (
         f"{cancelled}, and it is not known whether it was stopped{where}: plain functions"
         " on an event loop, and services on amqp-fabric, run every call to its end."
@@ -59,7 +64,8 @@ def cancellation_of_rows(reports: Sequence[CallReport]) -> str:
         return ""
     stopped = sum(report.stopped is True for report in reports)
     running = sum(report.stopped is False for report in reports)
-    unknown = len(reports) - stopped - running
+    blocking = sum(report.is_blocking for report in reports)
+    unknown = len(reports) - stopped - running - blocking
     rows = f"{'1 row' if len(reports) == 1 else f'{len(reports):,} rows'} under way"
     if stopped == len(reports):
         return f"The {rows} {'was' if stopped == 1 else 'were'} stopped."
@@ -68,9 +74,13 @@ def cancellation_of_rows(reports: Sequence[CallReport]) -> str:
     parts = [
         f"{stopped:,} {'was' if stopped == 1 else 'were'} stopped" if stopped else "",
         f"{running:,} {'runs' if running == 1 else 'run'} on in threads" if running else "",
+        f"{blocking:,} {'is' if blocking == 1 else 'are'} still running as far as is known"
+        if blocking
+        else "",
         f"{unknown:,} will not begin, unless they had begun already" if unknown else "",
     ]
-    return f"Of the {rows}, {' and '.join(part for part in parts if part)}."
+    *first, last = (part for part in parts if part)
+    return f"Of the {rows}, {', '.join(first)}{' and ' if first else ''}{last}."
 
 
 async def wait_for_outcomes(reports: Sequence[CallReport], timeout: float = STOP_TIMEOUT) -> None:

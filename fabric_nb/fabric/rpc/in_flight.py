@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.rpc.call_report import CallReport, Silence
 from fabric_nb.fabric.wire.instances import CallStatus
 from fabric_nb.fabric.wire.names import ServiceName
 
@@ -32,6 +33,11 @@ class InFlightCall:
         answering: True once an instance has begun to answer it, with an item stream.
         report: what its caller has asked to know of it.
         instance: instance that is known to have it.
+        behind: number of calls of this member that were sent later, with the same key.
+        ahead: number of calls that are queued before it, at most; None if it is not queued, or that
+            is not known.
+        silence: silence of the instances that may have it; None if another one may have it, or that
+            is not known.
         acknowledged: True if only that instance can answer it.
         missing_since: time since which no instance has it, and its queue neither.
         no_exchange_since: time since which the exchange of the service is missing.
@@ -46,6 +52,9 @@ class InFlightCall:
     continues: bool = False
     answering: bool = False
     instance: str = ""
+    behind: int = 0
+    ahead: int | None = None
+    silence: Silence | None = None
     acknowledged: bool = False
     missing_since: float | None = None
     no_exchange_since: float | None = None
@@ -63,8 +72,19 @@ class InFlightCall:
         """Record that an instance has it."""
         self.instance, self.acknowledged = instance, status.acknowledged
         self.missing_since = self.no_exchange_since = None
+        self.ahead = self.silence = None
         if self.report is not None and status.seconds is not None:
             self.report.begin(instance, status.seconds)
+
+    def count_ahead(self, queued: int) -> None:
+        """Record the number of calls in its queue.
+
+        If it is one of them, so are those behind it. Later calls of other members are counted as
+        ahead of it, so that the first numbers are the best.
+        """
+        self.ahead = queued - 1 - self.behind if queued > self.behind else None
+        if self.report is not None:
+            self.report.count_ahead(self.ahead)
 
     @property
     def continuation(self) -> str:
@@ -106,6 +126,13 @@ class InFlightCalls(dict[str, InFlightCall]):
         self[correlation_id] = call
         if call.deadline < self._next_check or self._timer is None:
             self._check_at(min(call.deadline, call.since + OLD))
+
+    def count_behind(self) -> None:
+        """Count the calls behind each call."""
+        behind: Counter[str] = Counter()
+        for call in reversed(self.values()):
+            call.behind = behind[call.key]
+            behind[call.key] += 1
 
     def _stop(self) -> None:
         if self._timer is not None:

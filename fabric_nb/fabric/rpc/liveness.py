@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Collection
+from time import monotonic
 
 from fabric_nb.errors import BrokerRefused, FabricError
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import REDECLARE_EVERY, Connection
 from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
-from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.rpc.call_report import Silence
 from fabric_nb.fabric.rpc.in_flight import OLD, InFlightCall, InFlightCalls
 from fabric_nb.fabric.rpc.pings import Answers, Pings
 from fabric_nb.fabric.wire.calls import INSTANCE
+from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.running_calls import probe_message
 
 LONGEST_INTERVAL = 1.0
@@ -43,15 +46,23 @@ class LivenessMonitor:
         connection: connection that the calls are sent on.
         calls: the in-flight calls; those that are answered before they are old cost nothing.
         pings: pings of the member.
+        instances: returns the ids of all instances of a service, if all of them answer pings.
 
     Attributes:
         polls: number of polls so far.
     """
 
-    def __init__(self, connection: Connection, calls: InFlightCalls, pings: Pings) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        calls: InFlightCalls,
+        pings: Pings,
+        instances: Callable[[ServiceName], Collection[str]],
+    ) -> None:
         self._connection = connection
         self._calls = calls
         self._pings = pings
+        self._instances = instances
         self._has_old = asyncio.Event()
         self._calls.on_old = self._has_old.set
         self._uncounted: set[str] = set()
@@ -73,6 +84,7 @@ class LivenessMonitor:
         while waiting := {key: call for key, call in self._calls.items() if not call.answering}:
             now = loop.time()
             calls = {key: call for key, call in waiting.items() if now - call.since >= OLD}
+            self._calls.count_behind()
             self.polls += 1
             services = {call.service for call in calls.values()}
             answers = {service: await self._pings.send(service, channel) for service in services}
@@ -93,8 +105,9 @@ class LivenessMonitor:
             call.locate(*found)
         elif not await self._is_missing(call, answers, channel):
             call.missing_since = None
-            if call.report is not None and call.report.level != INSTANCE:
-                await self._count_ahead(call, call.report, channel)
+            call.silence = self._silence(call, answers)
+            if call.silence or (call.report is not None and call.report.level != INSTANCE):
+                await self._count_ahead(call, channel)
         else:
             # From this check, not from the ping: a loop that was blocked has not read all answers.
             now = asyncio.get_running_loop().time()
@@ -123,17 +136,28 @@ class LivenessMonitor:
             return not await channel.topology.has_queue(call.key)
         return False
 
-    async def _count_ahead(self, call: InFlightCall, report: CallReport, channel: Channel) -> None:
+    def _silence(self, call: InFlightCall, answers: Answers) -> Silence | None:
+        """Return the silence of the instances that may have a call, which no answer lists.
+
+        An instance whose loop was blocked before may not have begun the call, and says nothing.
+        """
+        before = call.silence
+        instances = self._instances(call.service) if before is None else before.instances
+        silent = frozenset(instances) - answers.by_instance.keys()
+        ago = asyncio.get_running_loop().time() - answers.sent
+        since = monotonic() - ago if before is None else before.since
+        return Silence(silent, since) if silent else None
+
+    async def _count_ahead(self, call: InFlightCall, channel: Channel) -> None:
         """Count the calls that are queued before a call, if this user may ask for it."""
-        if report.began is not None:
+        if call.report is not None and call.report.began is not None:
             return
         for queue in (call.key, call.service.leader_queue):
             if queue not in self._uncounted:
                 if (queued := await channel.topology.count_messages(queue)) is None:
                     self._uncounted.add(queue)  # asking costs the channel
                 else:
-                    # Later calls are counted too, so that the first numbers are the best.
-                    report.count_ahead(queued - 1 if queued else None)
+                    call.count_ahead(queued)
                     return
 
 

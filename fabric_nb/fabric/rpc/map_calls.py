@@ -126,7 +126,8 @@ class RowCaller:
         kwargs = self._kwargs(row)
         options, left, pauses = self._options, self._options.retries, backoff()
         while True:
-            report.instance, report.began, report.progress = "", None, None
+            report.instance, report.progress = "", None
+            report.began = report.ahead = None
             try:
                 result = await self._client.call(
                     self._pattern,

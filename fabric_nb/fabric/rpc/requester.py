@@ -7,7 +7,7 @@ import contextlib
 import math
 import os
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -80,6 +80,7 @@ class Requester:
         rejected: record of replies that cannot be read.
         background: tasks of the member, which monitor the called services.
         caller: full name and instance of the member, which requests carry.
+        instances: returns the ids of all instances of a service, if all of them answer pings.
 
     Attributes:
         reply_queue: queue that replies arrive in; empty before `open`.
@@ -91,6 +92,7 @@ class Requester:
         rejected: RejectedMessages,
         background: Background,
         caller: str,
+        instances: Callable[[ServiceName], Collection[str]],
     ) -> None:
         self._caller = caller
         self._connection = connection
@@ -99,7 +101,7 @@ class Requester:
         self._calls = InFlightCalls()
         self.reply_queue = ""
         self.pings = Pings(connection, lambda: self.reply_queue)
-        self.liveness = LivenessMonitor(connection, self._calls, self.pings)
+        self.liveness = LivenessMonitor(connection, self._calls, self.pings, instances)
         self._replies = connection.channel(self._set_up_replies, on_lost=self._on_lost)
         self._requests: dict[ServiceName, Channel] = {}
         self._streams: dict[str, Incoming] = {}
@@ -366,8 +368,9 @@ class Requester:
         report = call.report
         if report is None and can_wait():
             report = CallReport(PROGRESS)
-            report.sent, report.instance = True, call.instance
+            report.sent, report.instance, report.ahead = True, call.instance, call.ahead
         if report is not None:
+            report.silence = call.silence
             self._abandon(correlation_id, report)
         message = cancel_message(correlation_id, None if report is None else self.reply_queue)
         self._send_to_instances(call.service, channel, message)

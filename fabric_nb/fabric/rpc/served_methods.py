@@ -23,6 +23,7 @@ class ServedMethod:
         created: time at which its queue was created by this instance, in seconds of
             `time.monotonic`; None if there were other consumers.
         crowded_since: time since which calls wait behind one that was acknowledged early.
+        takes_long: True once a call has run for longer than `BEGIN_AFTER`.
         exceeds_limit: True once a call has run for longer than the broker waits for an
             acknowledgement.
         blocks_too_long: True if it could not be acknowledged meanwhile, because the loop was
@@ -41,8 +42,14 @@ class ServedMethod:
     shared_since: int = 0
     created: float | None = None
     crowded_since: float | None = None
+    takes_long: bool = False
     exceeds_limit: bool = False
     blocks_too_long: bool = False
+
+    @property
+    def may_take_long(self) -> bool:
+        """True if calls have taken long, or none has ended yet."""
+        return self.takes_long or not self.stats.calls
 
 
 @dataclass(eq=False, slots=True)

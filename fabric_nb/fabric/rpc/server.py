@@ -77,6 +77,7 @@ from fabric_nb.fabric.wire.instances import PING, InstanceStatus, pong_message
 from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.running_calls import (
+    BEGIN_AFTER,
     CANCEL,
     EXPIRE,
     PROBE,
@@ -636,6 +637,8 @@ class Server:
             self._replies.acknowledge(running, at_once=True)
         if running.report and running.report != INSTANCE:
             running.reporter = self._reporter(running)
+            if method.may_take_long:
+                running.reporter.begin()
         self.running.add(running)
         try:
             await self._run(running, function, kwargs)
@@ -765,6 +768,8 @@ class Server:
     ) -> None:
         method, delivery = running.method, running.delivery
         method.stats.record(seconds, error, cancelled=outcome == "cancelled")
+        if seconds > BEGIN_AFTER:
+            method.takes_long = True
         self.changes += 1
         if running.span is not None:
             self._spans.end(running, seconds, error, traceback, outcome)

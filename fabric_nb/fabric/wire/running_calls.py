@@ -11,7 +11,7 @@ from fabric_nb.fabric.wire.reading import number
 BEGIN, END, PROBE, CANCELLED = "begin", "end", "probe", "cancelled"
 CREDIT, CANCEL, EXPIRE = "credit", "cancel", "expire"
 BEGIN_AFTER = 0.1
-"""Seconds after which the caller of a running call learns that it has begun."""
+"""Seconds after which the caller of a running call learns that it has begun, at the latest."""
 MAX_CREDIT = 1000
 """Maximum number of items that one message may request."""
 _MAX_CREDIT_BODY = 64
