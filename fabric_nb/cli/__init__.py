@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:  # a shell requests completions; this ends the process
         import argcomplete
 
-        argcomplete.autocomplete(parser, always_complete_options="long")
+        argcomplete.autocomplete(parser, always_complete_options=False)
     options = parser.parse_args(arguments)
     try:
         return _run(options)
@@ -46,6 +46,10 @@ def _run(options: argparse.Namespace) -> int:
             from fabric_nb.cli import serve
 
             return serve.run(options)
+        case "repl":
+            from fabric_nb.cli import repl
+
+            return repl.run(options)
         case "completion":
             from argcomplete.shell_integration import shellcode
 

@@ -65,8 +65,8 @@ def connect_timeout(options: argparse.Namespace) -> float:
 
 async def _with_connector(command: Command, options: argparse.Namespace, *, connects: bool) -> int:
     connector = AmqBrokerConnector(
-        amqp_uri=_configured_or_embedded_uri(options),
-        service_domain=options.domain or os.environ.get("SERVICE_DOMAIN") or DEFAULT_DOMAIN,
+        amqp_uri=configured_or_embedded_uri(options),
+        service_domain=fabric_domain(options),
         service_type="cli",
         service_id=f"cli-{secrets.token_hex(3)}",
         keep_alive_listen=True,
@@ -126,8 +126,19 @@ def _output_pipe() -> int | None:
         return None
 
 
-def _configured_or_embedded_uri(options: argparse.Namespace) -> str:
-    if uri := configured_uri(options):
+def fabric_domain(options: argparse.Namespace) -> str:
+    """Return the domain of the fabric that a command is in."""
+    return options.domain or os.environ.get("SERVICE_DOMAIN") or DEFAULT_DOMAIN
+
+
+def configured_or_embedded_uri(options: argparse.Namespace, *, prompt: bool = True) -> str:
+    """Return the URI of the broker that is given, or of the embedded one that runs.
+
+    Raises:
+        InvalidUri: there is none.
+        BrokerUnavailable: the password is not known, or a broker failed to start.
+    """
+    if uri := configured_uri(options, prompt=prompt):
         return uri
     try:
         found = find_broker()

@@ -33,11 +33,14 @@ from fabric_nb.notebook.options import (
 SORTS = ("calls", "errors", "p95", "name")
 """Columns that ``fabric-nb top`` sorts by."""
 SHELLS = ("bash", "zsh", "fish")
+_COMPLETED_OPTIONS = {"--type": "types", "--id": "ids", "--service": "services"}
+"""Options whose values are names in the fabric, with their functions in `cli.completing`."""
 
 _URI_HELP = (
     "URI of the broker (default: AMQP_URL, or the running embedded broker). Other users of this"
     " machine can see a password in it: prefer AMQP_URL, AMQP_PASSWORD, a keyring or the prompt"
 )
+_DOMAIN_HELP = f"domain of the fabric (default: SERVICE_DOMAIN, or {DEFAULT_DOMAIN})"
 _BROKER_EPILOG = """
 fabric-nb broker                     run a broker in the foreground
 fabric-nb broker uri                 print the URI of your notebooks' broker, with its password
@@ -69,8 +72,21 @@ def command_parser(program: str = "fabric-nb") -> argparse.ArgumentParser:
     _add_logs(commands)
     _add_doctor(commands)
     _add_publish(commands)
+    _add_repl(commands)
     _add_completion(commands)
     return parser
+
+
+def _completed(action: argparse.Action, kind: str) -> None:
+    """Let a function of `cli.completing`, imported at a Tab, complete the values of an argument."""
+
+    def complete(**context: Any) -> Iterable[str]:
+        from fabric_nb.cli import completing
+
+        found: Iterable[str] = getattr(completing, kind)(**context)
+        return found
+
+    action.completer = complete  # type: ignore[attr-defined]  # argcomplete reads it
 
 
 def _add_member(
@@ -78,7 +94,7 @@ def _add_member(
     name: str,
     text: str,
     *,
-    domain: str = f"domain of the fabric (default: SERVICE_DOMAIN, or {DEFAULT_DOMAIN})",
+    domain: str = _DOMAIN_HELP,
     json: bool = True,
 ) -> argparse.ArgumentParser:
     """Add a command that connects to a fabric.
@@ -92,7 +108,7 @@ def _add_member(
     """
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     parser.add_argument("--uri", help=_URI_HELP)
-    parser.add_argument("--domain", "-d", help=domain)
+    _completed(parser.add_argument("--domain", "-d", help=domain), "domains")
     parser.add_argument(
         "--timeout",
         "-t",
@@ -107,7 +123,9 @@ def _add_member(
 
 def _add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
     for option in options:
-        parser.add_argument(*option.names, help=option.help, **option.settings)
+        action = parser.add_argument(*option.names, help=option.help, **option.settings)
+        if option.names[0] in _COMPLETED_OPTIONS:
+            _completed(action, _COMPLETED_OPTIONS[option.names[0]])
 
 
 def _add_broker(commands: Any) -> None:
@@ -185,9 +203,10 @@ def _add_ping(commands: Any) -> None:
     parser = _add_member(
         commands, "ping", "ping the instances of a service; exits with 1 if one gives no answer"
     )
-    parser.add_argument(
+    service = parser.add_argument(
         "service", help="id, type.id or domain.type.id; with @ and the beginning of an id, one"
     )
+    _completed(service, "services")
 
 
 def _add_call(commands: Any) -> None:
@@ -204,8 +223,15 @@ def _add_call(commands: Any) -> None:
         action="store_true",
         help="if the method fails, print the remote traceback on the standard error",
     )
-    parser.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
-    parser.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
+    _add_method(parser, "JSON values, or text")
+
+
+def _add_method(parser: argparse.ArgumentParser, values: str) -> None:
+    """Add a method and its keywords, with the help of their `values`."""
+    call = parser.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
+    _completed(call, "calls")
+    given = parser.add_argument("keywords", nargs="*", metavar="name=value", help=values)
+    _completed(given, "keywords")
 
 
 def _add_map(commands: Any) -> None:
@@ -216,13 +242,7 @@ def _add_map(commands: Any) -> None:
     parser.add_argument(
         "--unordered", action="store_true", help="print results in the order in which they arrive"
     )
-    parser.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
-    parser.add_argument(
-        "keywords",
-        nargs="*",
-        metavar="name=value",
-        help="the same for all lines: JSON values, or text",
-    )
+    _add_method(parser, "the same for all lines: JSON values, or text")
 
 
 def _add_bench(commands: Any) -> None:
@@ -230,8 +250,7 @@ def _add_bench(commands: Any) -> None:
         commands, "bench", "measure a method: rate, latencies and errors, by instance"
     )
     _add_options(parser, (VERSION, *BENCH))
-    parser.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
-    parser.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
+    _add_method(parser, "JSON values, or text")
 
 
 def _add_stream(commands: Any) -> None:
@@ -264,6 +283,18 @@ def _add_publish(commands: Any) -> None:
     parser = _add_member(commands, "publish", "publish a message")
     parser.add_argument("headers", nargs="*", metavar="name=value")
     parser.add_argument("--data", required=True, help="JSON, or text; '-' reads standard input")
+
+
+def _add_repl(commands: Any) -> None:
+    text = "an IPython prompt that is connected"
+    parser = commands.add_parser(
+        "repl",
+        help=text,
+        description="Start IPython with the extension loaded and connected; `fabric` is the"
+        " connector. Without --uri and AMQP_URL it finds or starts the embedded broker.",
+    )
+    parser.add_argument("--uri", help=_URI_HELP)
+    _completed(parser.add_argument("--domain", "-d", help=_DOMAIN_HELP), "domains")
 
 
 def _add_completion(commands: Any) -> None:

@@ -11,13 +11,17 @@ from collections.abc import Sequence
 from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
 
 
-def configured_uri(options: argparse.Namespace) -> str:
+def configured_uri(options: argparse.Namespace, *, prompt: bool = True) -> str:
     """Return the URI of ``--uri`` or AMQP_URL with its login; empty if neither is given.
 
     A terminal may prompt for the password. For a cluster the URI lists all nodes.
+
+    Raises:
+        BrokerUnavailable: the password is not known.
     """
     uri = options.uri or os.environ.get("AMQP_URL")
-    has_prompt = sys.stdin is not None and sys.stdin.isatty()  # otherwise `getpass` would echo
+    # Otherwise `getpass` would echo.
+    has_prompt = prompt and sys.stdin is not None and sys.stdin.isatty()
     return _joined(complete_each(uri, ask=getpass.getpass if has_prompt else None)) if uri else ""
 
 

@@ -1,23 +1,45 @@
-"""Tab completion in magics: services, methods, arguments and options."""
+"""Tab completion in magics and in Python: services, methods, arguments and options."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from operator import itemgetter
 
 from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
 
 from fabric_nb.fabric.discovery.services import Service
-from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire.logs import LEVELS
-from fabric_nb.fabric.wire.names import ALL_INSTANCES
 from fabric_nb.notebook.arguments import find_call, words
+from fabric_nb.notebook.call_completion import (
+    calls,
+    keywords,
+    methods,
+    services_and_instances,
+    values,
+)
 
-_MAGIC = re.compile(r"(?:^|=)\s*%{1,2}(fabric_\w+)\s(.*)\Z", re.DOTALL)
+_MAGIC = re.compile(r"(?:^|=|%time|%timeit)\s*%{1,2}(fabric_\w+)\s(.*)\Z", re.DOTALL)
+_COMMAND = re.compile(r"(?:^|=)\s*!{1,2}\s*fabric-nb\s+([a-z]+)\s(.*)\Z", re.DOTALL)
+"""A line of the shell, in which names are completed as in a magic."""
+_PYTHON = re.compile(
+    r"""
+    (?P<variable>[^\W\d]\w*) \s*\.\s* (?P<function>[a-z_]+) \(\s*
+    (?P<quote>['"]) (?P<name>[^'"\n]*)
+    (?: (?P=quote) \s* (?P<rest>[,)].*) )? \Z
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+"""A call of a function with a name in quotes, up to the cursor."""
+_TAKE_CALLS = frozenset(("call", "call_stream", "start", "map", "map_stream", "trace", "bench"))
+_TAKE_FILES = frozenset(("--record",))
+_ARGUMENT = re.compile(r"[,\s]((?:[^\W\d]\w*=)?['\"]?\w*)\Z")
+"""The argument of a call that is being typed."""
+_KEYWORD = re.compile(r"([^\W\d]\w*)\s*=(?!=)")
+MAX_TEXT = 2_000
+"""Characters before the cursor in which a call is looked for."""
+_TAKE_SERVICES = frozenset(("service", "ping", "stats", "drain"))
 MAX_COMPLETIONS = 200
 
 
@@ -29,58 +51,104 @@ class Candidates:
         services: present services of the notebook's domain.
         own: services of this notebook, as ``type.id``, and variables of its streams.
         options: options by magic.
+        services_of: returns the services that the connector in a variable knows; None if the
+            variable holds no connector.
     """
 
     services: Sequence[Service]
     own: Sequence[str]
     options: Mapping[str, Sequence[str]]
+    services_of: Callable[[str], Sequence[Service] | None] = lambda _: None
 
 
 @dataclass(frozen=True)
 class Completion:
-    """Completions of `fragment`, the text before the cursor."""
+    """Completions of `fragment`, the text before the cursor.
+
+    Attributes:
+        complete: False if further completions are possible, those of Python.
+    """
 
     fragment: str
     texts: Sequence[str]
+    complete: bool = True
 
 
-def complete(line: str, candidates: Candidates) -> Completion | None:
-    """Return the completions of a line up to the cursor; None if it is not a fabric magic.
+def complete(text: str, candidates: Candidates) -> Completion | None:
+    """Return the completions of a cell's text up to the cursor; None if there is nothing of ours.
 
     Example::
 
         complete("x = %fabric_call calc.mul", candidates).texts  # ["calc.multiply"]
+        complete("await fabric.call('calc.mul", candidates).texts
     """
-    found = _MAGIC.search(line)
-    if found is None or found[1] not in candidates.options:
-        return None
-    magic, text = found.groups()
+    line = text.rpartition("\n")[2]
+    if (found := _MAGIC.search(line)) and found[1] in candidates.options:
+        return _in_line(found[1], found[2], candidates)
+    if found := _COMMAND.search(line):
+        return _in_line(f"fabric_{found[1]}", found[2], replace(candidates, own=(), options={}))
+    if found := _PYTHON.search(text[-MAX_TEXT:]):
+        return _in_python(found, candidates)
+    return None
+
+
+def _in_line(magic: str, text: str, candidates: Candidates) -> Completion | None:
     typed = words(text)
     fragment = "" if not typed or text[-1:].isspace() else typed.pop()
     before = typed[-1] if typed else ""
+    if before in _TAKE_FILES:
+        return None  # IPython completes files
     return Completion(
         fragment, _starting(fragment, _candidates(magic, typed, before, fragment, candidates))
     )
 
 
-def _starting(fragment: str, candidates: Iterator[str]) -> list[str]:
-    matching = sorted({text for text in candidates if text.startswith(fragment)})
-    return matching[:MAX_COMPLETIONS]
+def _in_python(found: re.Match[str], candidates: Candidates) -> Completion | None:
+    variable, function, name, rest = found.group("variable", "function", "name", "rest")
+    services = candidates.services_of(variable)
+    if services is None or function not in _TAKE_CALLS | _TAKE_SERVICES:
+        return None
+    if rest is None:
+        named = calls if function in _TAKE_CALLS else services_and_instances
+        return Completion(name, _starting(name, named(name, services)))
+    if function == "service":
+        attribute = re.fullmatch(r"\)\s*\.\s*(\w*)", rest)
+        texts = _starting(attribute[1], methods(name, services)) if attribute else []
+        return Completion(attribute[1], texts) if attribute and texts else None
+    argument = _ARGUMENT.search(rest)
+    if function not in _TAKE_CALLS or argument is None or not _is_balanced(rest):
+        return None
+    given = _KEYWORD.findall(rest)
+    texts = _starting(argument[1], _argument_candidates(name, given, argument[1], services))
+    # Keywords of the function itself may follow, but the values are all.
+    return Completion(argument[1], texts, complete="=" in argument[1]) if texts else None
+
+
+def _is_balanced(text: str) -> bool:
+    """Return whether all brackets are closed, so that a further argument may follow."""
+    return sum(map(text.count, "([{")) == sum(map(text.count, ")]}"))
+
+
+def _starting(fragment: str, candidates: Iterable[str]) -> list[str]:
+    matching = dict.fromkeys(text for text in candidates if text.startswith(fragment))
+    return list(islice(matching, MAX_COMPLETIONS))
 
 
 def _candidates(
     magic: str, typed: Sequence[str], before: str, fragment: str, candidates: Candidates
 ) -> Iterator[str]:
     if fragment.startswith("-"):
-        yield from candidates.options[magic]
+        yield from sorted(candidates.options.get(magic, ()))
     elif before in ("--level", "-l") and magic == "fabric_logs":
         yield from LEVELS
     elif before in ("--service", "-s") and magic == "fabric_logs":
-        yield from map(_short_name(candidates.services), candidates.services)
+        yield from services_and_instances(fragment, candidates.services)
     elif magic == "fabric_stop":
-        yield from candidates.own
+        yield from sorted(candidates.own)
     elif magic == "fabric_stream":
-        yield from _header_values(candidates.services)
+        yield from sorted(_header_values(candidates.services))
+    elif magic == "fabric_ping":
+        yield from services_and_instances(fragment, candidates.services)
     elif magic in ("fabric_call", "fabric_map", "fabric_bench", "fabric_trace"):
         yield from _call_candidates(typed, fragment, candidates)
 
@@ -88,63 +156,21 @@ def _candidates(
 def _call_candidates(typed: Sequence[str], fragment: str, candidates: Candidates) -> Iterator[str]:
     called = find_call(typed)
     if called is None:
-        yield from islice(_calls(fragment, candidates.services), MAX_COMPLETIONS)
+        yield from islice(calls(fragment, candidates.services), MAX_COMPLETIONS)
         return
-    for service in candidates.services:
-        target, _, method = called.rpartition(".")
-        target, _, _ = target.partition("@")
-        if f".{service.name.fqn}".endswith(f".{target}"):
-            given = {word.partition("=")[0] for word in typed if "=" in word}
-            for parameter in remote_signature(service.methods.get(method, "")).parameters.values():
-                if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in given:
-                    yield f"{parameter.name}="
+    given = {word.partition("=")[0] for word in typed if "=" in word}
+    yield from _argument_candidates(called, given, fragment, candidates.services)
 
 
-def _calls(fragment: str, services: Sequence[Service]) -> Iterator[str]:
-    """Yield the calls that start with a fragment, sorted by name.
-
-    Lazy, because a domain may have thousands of methods.
-    """
-    short = _short_name(services)
-    spelled = ((_spelled(service, fragment, short), service) for service in services)
-    named = sorted(spelled, key=itemgetter(0))
-    for name, service in named:
-        if f"{name}.".startswith(fragment) or fragment.startswith(f"{name}."):
-            calls = (f"{name}.{method}" for method in sorted(service.methods) or ("",))
-            yield from (call for call in calls if call.startswith(fragment))
-        elif fragment.startswith(f"{name}@"):
-            ids = sorted(each for each in service.instances if each)
-            calls = (
-                f"{name}@{instance}.{method}"
-                for instance in [*ids, *ALL_INSTANCES]
-                for method in sorted(service.methods)
-            )
-            yield from (call for call in calls if call.startswith(fragment))
-
-
-def _spelled(service: Service, fragment: str, short: Callable[[Service], str]) -> str:
-    """Return the form of a service's name that is being typed: short, ``type.id`` or full."""
-    name = service.name
-    spellings = (short(service), name.local, name.fqn)
-    return next(
-        (
-            text
-            for text in spellings
-            if text.startswith(fragment) or fragment.startswith((f"{text}.", f"{text}@"))
-        ),
-        spellings[0],
-    )
-
-
-def _short_name(services: Sequence[Service]) -> Callable[[Service], str]:
-    """Return a function for the shortest unambiguous name: ``id``, or ``type.id``."""
-    ids = Counter(service.name.id for service in services)
-
-    def short(service: Service) -> str:
-        name = service.name
-        return name.id if ids[name.id] == 1 else name.local
-
-    return short
+def _argument_candidates(
+    call: str, given: Collection[str], fragment: str, services: Sequence[Service]
+) -> Iterator[str]:
+    """Yield ``name=`` of the keywords that are not given, or ``name=value`` of the one typed."""
+    keyword, equals, _ = fragment.partition("=")
+    if equals:
+        yield from (f"{keyword}={value!r}" for value in values(call, keyword, services))
+    else:
+        yield from (f"{name}=" for name in keywords(call, given, services))
 
 
 def _header_values(services: Sequence[Service]) -> Iterator[str]:
@@ -163,13 +189,14 @@ def _kind(text: str) -> str:
     return "function" if "." in text else "instance"
 
 
-def completions(line: str, candidates: Candidates) -> SimpleMatcherResult:
-    """Return the completions of a line up to the cursor, as the result of an IPython matcher."""
-    completion = complete(line, candidates)
+def completions(text: str, candidates: Candidates) -> SimpleMatcherResult:
+    """Return the completions of text up to the cursor, as the result of an IPython matcher."""
+    completion = complete(text, candidates)
     if completion is None:
         return {"completions": []}
     return {
         "completions": [SimpleCompletion(text, type=_kind(text)) for text in completion.texts],
         "matched_fragment": completion.fragment,
-        "suppress": True,
+        "suppress": completion.complete,
+        "ordered": True,
     }

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-COMMANDS = {"broker", "services", "call", "stream", "logs", "publish", "serve", "completion"}
+from fabric_nb import AmqBrokerConnector
+from tests.support.peers import DOMAIN
+
+COMMANDS = {
+    "broker",
+    "services",
+    "call",
+    "stream",
+    "logs",
+    "publish",
+    "serve",
+    "repl",
+    "completion",
+}
 FOLDER = Path(sys.executable).parent
 HEAVY = {"pandas", "numpy", "aio_pika", "orjson", "nbformat", "IPython"}
 
@@ -94,3 +110,52 @@ def test_jupyter_fabric_is_an_alias() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: jupyter fabric call")
+
+
+@pytest.fixture
+async def priced(rabbitmq_uri: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """Serve `pricing.main`, at the broker that the shell's commands are given."""
+
+    async def quote(*, currency: Literal["EUR", "5"] = "EUR", sku: str, gift: bool = False) -> None:
+        pass
+
+    monkeypatch.setenv("AMQP_URL", rabbitmq_uri)
+    async with AmqBrokerConnector(
+        rabbitmq_uri, DOMAIN, "pricing", "p1", keep_alive_seconds=1
+    ) as fabric:
+        await fabric.serve({"quote": quote}, type="pricing", id="main")
+        yield fabric.instance
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("call main.q", {"main.quote"}),
+        (f"call {DOMAIN}.pricing.main.q", {f"{DOMAIN}.pricing.main.quote"}),
+        ("map main.quote ", {"sku=", "currency=", "gift="}),
+        ("call main.quote sku=tea ", {"currency=", "gift="}),
+        ("call main.quote currency=", {"EUR", r"\"5\""}),
+        ("call main.quote gift=t", {"true"}),
+        ("ping mai", {"main"}),
+        (f"services --domain {DOMAIN[:3]}", {DOMAIN}),
+        ("services --type pricing --id ", {"main", "p1"}),
+        ("call -d other main.q", {""}),
+    ],
+)
+async def test_names_in_the_fabric_are_completed(
+    priced: str, words: str, offered: set[str]
+) -> None:
+    """Tab offers calls, keywords, their values, services and domains of the running services."""
+    assert await asyncio.to_thread(completed, "bash", words) == offered - {""}
+
+
+async def test_instances_are_completed(priced: str) -> None:
+    """After `@`, at which bash splits words, Tab offers the instances of a service."""
+    assert await asyncio.to_thread(completed, "bash", "ping main@") == {priced}
+
+
+def test_without_a_broker_nothing_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the broker cannot be reached, or the password is not known, Tab offers nothing."""
+    for uri in ("amqp://guest:guest@127.0.0.1:1/", "amqp://ann@127.0.0.1:1/", "nonsense"):
+        monkeypatch.setenv("AMQP_URL", uri)
+        assert completed("bash", "call x") == set()

@@ -12,7 +12,7 @@ import sys
 import termios
 import threading
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -225,6 +225,9 @@ class Screen:
         return self._printed.replace(b"\r\n", b"\n")
 
 
+IPYTHON = (*("IPython", "--simple-prompt", "--no-banner", "--colors=NoColor", "--no-confirm-exit"),)
+
+
 @dataclass(frozen=True)
 class Terminal:
     """Output of IPython in a terminal, by prompt number."""
@@ -232,11 +235,17 @@ class Terminal:
     printed: Mapping[int, str]
 
     @classmethod
-    async def run(cls, *cells: str, folder: Path, uri: str, screen: Screen | None = None) -> Self:
+    async def run(
+        cls,
+        *cells: str,
+        folder: Path,
+        uri: str,
+        screen: Screen | None = None,
+        program: Sequence[str] = IPYTHON,
+    ) -> Self:
         """Type cells into IPython; its output goes to a pipe by default."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "IPython", "--simple-prompt", "--no-banner"),
-            *("--colors=NoColor", "--no-confirm-exit"),
+            *(sys.executable, "-m", *program),
             stdin=PIPE,
             stdout=PIPE if screen is None else screen.fileno,
             stderr=STDOUT,
@@ -291,6 +300,20 @@ async def test_a_terminal_prints_each_view_once(tmp_path: Path, uri: str, calc: 
     assert everything.count("Fabric ·") == 1
     assert not re.search(r"<\w+Widget|GridBox\(|<div|Traceback", everything)
     assert password_of(uri) not in everything
+
+
+async def test_the_repl_is_connected(tmp_path: Path, uri: str, calc: Peer) -> None:
+    """`fabric-nb repl` is IPython with the magics and the connector, and shows no password."""
+    terminal = await Terminal.run(
+        "total = %fabric_call calc1.multiply x=5 y=7",
+        "total, fabric.domain",
+        "%config FabricMagics",
+        folder=tmp_path,
+        uri=uri,
+        program=("fabric_nb.cli", "repl", "--domain", DOMAIN),
+    )
+    assert f"(35, '{DOMAIN}')" in terminal[2]
+    assert password_of(uri) not in "".join(terminal.printed.values())
 
 
 async def test_a_terminal_shows_tables_by_rich(tmp_path: Path, uri: str, calc: Peer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import pytest_asyncio
@@ -23,6 +23,11 @@ class Reports:
     def make(self, day: str, *, pages: int = 10) -> str:
         """Make the report of a day."""
         return f"{day}: {pages}"
+
+    def format(
+        self, *, pages: int = 10, kind: Literal["pdf", "web"] | None = "pdf", day: str
+    ) -> None:
+        """Choose a format."""
 
     def month_end(self) -> None:
         """Close the books."""
@@ -54,7 +59,10 @@ async def jedi(request: pytest.FixtureRequest, notebook: Notebook) -> bool:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("%fabric_call rep", ["reports.health_check", "reports.make", "reports.month_end"]),
+        (
+            "%fabric_call rep",
+            ["reports.format", "reports.health_check", "reports.make", "reports.month_end"],
+        ),
         ("v = %fabric_call reports.mo", ["reports.month_end"]),
         ("%fabric_call office.reports.ma", ["office.reports.make"]),
         (f"%fabric_call {DOMAIN}.office.reports.ma", [f"{DOMAIN}.office.reports.make"]),
@@ -71,6 +79,17 @@ async def jedi(request: pytest.FixtureRequest, notebook: Notebook) -> bool:
         ("%fabric_logs --level W", ["WARNING"]),
         ("%fabric_logs --service rep", ["reports"]),
         ("%fabric_logs --lev", ["--level"]),
+        ("%time %fabric_call reports.ma", ["reports.make"]),
+        ("%time v = %fabric_call reports.ma", ["reports.make"]),
+        ("%fabric_ping repo", ["reports"]),
+        ("!fabric-nb call reports.ma", ["reports.make"]),
+        ("%fabric_call reports.format ", ["day=", "pages=", "kind="]),
+        ("%fabric_call reports.format kind=", ["kind='pdf'", "kind='web'", "kind=None"]),
+        ("%fabric_call reports.format kind='w", ["kind='web'"]),
+        ("await fabric.call('reports.ma", ["reports.make"]),
+        ('x = fabric.map("office.reports.ma', ["office.reports.make"]),
+        ("await fabric.ping('rep", ["reports"]),
+        ("fabric.service('reports').mo", ["month_end"]),
     ],
 )
 @pytest.mark.usefixtures("jedi")
@@ -78,8 +97,21 @@ async def test_tab_completion(notebook: Notebook, line: str, offered: list[str])
     """Services, methods, arguments and options are completed where each is valid."""
     completion = await notebook.complete(line)
     assert completion.matches == offered
-    assert line[: completion.start].endswith((" ", "\t"))
+    assert line[: completion.start].endswith((" ", "\t", "'", '"', "."))
     assert completion.end == len(line)
+
+
+@pytest.mark.usefixtures("jedi")
+async def test_tab_completes_keywords_in_python(notebook: Notebook) -> None:
+    """In a call of Python over several lines, the keywords that are missing are offered."""
+    line = "await fabric.call(\n    'reports.format',\n    pages=1,\n    "
+    offered = (await notebook.complete(line)).matches
+    assert {"day=", "kind="} <= set(offered)
+    assert "pages=" not in offered
+    values = (await notebook.complete(f"{line}kind=")).matches
+    assert values == ["kind='pdf'", "kind='web'", "kind=None"]
+    elsewhere = (await notebook.complete("str.join('reports.format', da")).matches
+    assert "day=" not in elsewhere
 
 
 async def test_tab_completes_instances(notebook: Notebook, reports: AmqBrokerConnector) -> None:

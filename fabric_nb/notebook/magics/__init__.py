@@ -19,6 +19,8 @@ from fabric_nb.notebook.magics.serving import ServingMagics
 from fabric_nb.notebook.magics.watching import WatchingMagics
 
 if TYPE_CHECKING:
+    from fabric_nb.fabric.connector import AmqBrokerConnector
+    from fabric_nb.fabric.discovery.services import Service
     from fabric_nb.notebook.completion import Candidates
 
 
@@ -32,11 +34,13 @@ class FabricMagics(
 
         @context_matcher()
         def fabric_matcher(context: CompletionContext) -> SimpleMatcherResult:
-            if "%fabric_" not in context.text_until_cursor:
+            lines = context.full_text.split("\n")[: context.cursor_line]
+            text = "\n".join([*lines, context.text_until_cursor])
+            if not _MAY_BE_OURS.search(text):
                 return {"completions": []}
             from fabric_nb.notebook.completion import completions
 
-            return completions(context.text_until_cursor, self.completion_candidates())
+            return completions(text, self.completion_candidates())
 
         self.matcher = fabric_matcher
         """Matcher that IPython's completer calls at each Tab."""
@@ -46,10 +50,15 @@ class FabricMagics(
         from fabric_nb.notebook.completion import Candidates
 
         if not self.connected:
-            return Candidates(services=[], own=[], options=self._options)
-        fabric = self.session.fabric
-        services = fabric.registry.services(domain=fabric.domain)
-        return Candidates(services=services, own=self.session.stoppable(), options=self._options)
+            return Candidates([], [], self._options, self._services_of)
+        services = _known_services(self.session.fabric)
+        return Candidates(services, self.session.stoppable(), self._options, self._services_of)
+
+    def _services_of(self, variable: str) -> list[Service] | None:
+        from fabric_nb.fabric.connector import AmqBrokerConnector
+
+        value = self._user_shell.user_ns.get(variable)
+        return _known_services(value) if isinstance(value, AmqBrokerConnector) else None
 
     async def method_help(self, call: str) -> Fields | None:
         """Return the help that Shift-Tab shows for a call; None if the method is not known."""
@@ -59,6 +68,13 @@ class FabricMagics(
     def _options(self) -> dict[str, list[str]]:
         names = {name for kind in self.magics.values() for name in kind}
         return {name: _options(getattr(self, name)) for name in names}
+
+
+_MAY_BE_OURS = re.compile(r"%fabric_|!\s*fabric-nb|\.[a-z_]+\(\s*['\"]")
+
+
+def _known_services(fabric: AmqBrokerConnector) -> list[Service]:
+    return fabric.registry.services(domain=fabric.domain)
 
 
 def _options(magic: Any) -> list[str]:
