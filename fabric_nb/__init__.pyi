@@ -194,7 +194,7 @@ from .fabric.rpc.history import (
     FailedCall as FailedCall,
 )
 from .fabric.rpc.instance_statistics import Edge as Edge
-from .fabric.rpc.instance_statistics import MethodFigures as MethodFigures
+from .fabric.rpc.instance_statistics import MethodStatistics as MethodStatistics
 from .fabric.rpc.latency_histogram import Bin as Bin
 from .fabric.rpc.latency_histogram import LatencyHistogram as LatencyHistogram
 from .fabric.rpc.map_calls import MapOptions as MapOptions

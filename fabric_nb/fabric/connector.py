@@ -764,14 +764,14 @@ class AmqBrokerConnector:
         return ping_frame(await self.member.instances.ping(self._addressed(service)))
 
     async def stats(self, service: str) -> pd.DataFrame:
-        """Return the figures of a service, with a row for each instance and method.
+        """Return the statistics of a service, with a row for each instance and method.
 
         Example::
 
             stats = await fabric.stats("my_app")
             stats.groupby("method")[["calls", "errors"]].sum()
 
-        Columns: instance, those of `MethodFigures` (method, calls, errors, cancelled, running,
+        Columns: instance, those of `MethodStatistics` (method, calls, errors, cancelled, running,
         waiting, mean_ms, p95_ms, last_error, last_called) and up, the seconds that the instance
         has counted for. An instance that gives no answer within 5 s has a row without a method,
         whose ``last_error`` is the reason.
@@ -818,8 +818,8 @@ class AmqBrokerConnector:
         Columns are those of `Edge`: caller (empty for callers on amqp-fabric, which send no name),
         service, method, calls and errors since the instances of the service began to serve,
         calls_s and errors_s. Services count their calls themselves, so those on amqp-fabric appear
-        as callers only. ``frame.attrs["unanswered"]`` has the services that gave no figures, with
-        the reason.
+        as callers only. ``frame.attrs["unanswered"]`` has the services that gave no statistics,
+        with the reason.
 
         Example::
 

@@ -1,4 +1,4 @@
-"""Calls to single instances of a service, and to all of them; pings, figures and draining."""
+"""Calls to single instances of a service, and to all of them; pings, statistics and draining."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ async def test_a_ping_without_an_answer(caller, two):
 
 
 async def test_statistics(caller, two):
-    """`stats` has the exact figures of each instance and method; `graph` who calls whom."""
+    """`stats` has the exact statistics of each instance and method; `graph` who calls whom."""
     one, other = two
     for _ in range(3):
         await caller.call(f"server@{one.id}.who")

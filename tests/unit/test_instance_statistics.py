@@ -1,4 +1,4 @@
-"""Figures of instances, and names of instances."""
+"""Statistics of instances, and names of instances."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fabric_nb.errors import InvalidName, MalformedMessage
 from fabric_nb.fabric.rpc.instance_statistics import (
     MAX_PAIRS,
     CallerCounts,
-    InstanceFigures,
-    MethodFigures,
+    InstanceStatistics,
+    MethodStatistics,
     edges,
     graph_frame,
     statistics_frame,
@@ -31,24 +31,24 @@ JSON = st.recursive(
     | st.sampled_from([1e300, -1, "nan", "add", 2**70]),
     lambda inner: (
         st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from([*MethodFigures._fields, "up"]), inner)
+        | st.dictionaries(st.sampled_from([*MethodStatistics._fields, "up"]), inner)
     ),
     max_leaves=20,
 )
 
 
 def test_figures_arrive_equal() -> None:
-    """The figures that an instance sends are those that its caller reads."""
-    sent = InstanceFigures(
+    """The statistics that an instance sends are those that its caller reads."""
+    sent = InstanceStatistics(
         12.5,
         (
-            MethodFigures("add", 7, 2, 1, 3, 4, 1.5, 9.25, "ValueError: x", 1.7e9),
-            MethodFigures("idle"),
+            MethodStatistics("add", 7, 2, 1, 3, 4, 1.5, 9.25, "ValueError: x", 1.7e9),
+            MethodStatistics("idle"),
         ),
         tuple(_counts(("d.t.a", "add", False), ("d.t.a", "add", True), ("", "add", False))),
     )
     body, tables = encode(sent.as_reply())
-    assert InstanceFigures.read(decode(body, tables)) == sent
+    assert InstanceStatistics.read(decode(body, tables)) == sent
 
 
 @given(
@@ -59,21 +59,21 @@ def test_figures_arrive_equal() -> None:
 @example(up=math.nan, methods={"add": {"calls": -1, "p95_ms": 1e300}}, callers=[["a" * 999] * 4])
 @example(up=0, methods={"add": {"last_called": 1e10}}, callers=[["", "add", 1, 1]])
 def test_hostile_figures(up: object, methods: object, callers: object) -> None:
-    """Whatever a service sends as its figures becomes numbers within bounds, and tables."""
-    figures = InstanceFigures.read({"up": up, "methods": methods, "callers": callers})
-    assert all(0 <= count <= 1e15 for one in figures.methods for count in one[1:6])
-    assert all(one.p95_ms is None or 0 <= one.p95_ms <= 1e12 for one in figures.methods)
-    assert all(0 <= one.calls <= 1e15 for one in figures.callers)
-    assert len(statistics_frame({"i": figures})) == len(figures.methods)
-    assert (graph_frame(edges("d.t.s", [figures])).calls_s >= 0).all()
+    """Whatever a service sends as its statistics becomes numbers within bounds, and tables."""
+    statistics = InstanceStatistics.read({"up": up, "methods": methods, "callers": callers})
+    assert all(0 <= count <= 1e15 for one in statistics.methods for count in one[1:6])
+    assert all(one.p95_ms is None or 0 <= one.p95_ms <= 1e12 for one in statistics.methods)
+    assert all(0 <= one.calls <= 1e15 for one in statistics.callers)
+    assert len(statistics_frame({"i": statistics})) == len(statistics.methods)
+    assert (graph_frame(edges("d.t.s", [statistics])).calls_s >= 0).all()
 
 
 def test_figures_that_are_none() -> None:
     """A reply that is no object is refused, and too many entries are left out."""
     with pytest.raises(MalformedMessage):
-        InstanceFigures.read([1])
+        InstanceStatistics.read([1])
     many = {f"m{n}": {} for n in range(10_000)}
-    read = InstanceFigures.read({"methods": many, "callers": [["", "m", 1, 0]] * 10_000})
+    read = InstanceStatistics.read({"methods": many, "callers": [["", "m", 1, 0]] * 10_000})
     assert len(read.methods) == len(read.callers) == 1000
 
 
@@ -92,8 +92,8 @@ def test_callers_are_bounded() -> None:
 
 def test_edges_are_sums_over_instances() -> None:
     """A caller of several instances has one edge, with the sums of their calls and rates."""
-    one = InstanceFigures(10.0, (), tuple(_counts(*[("d.t.a", "add", False)] * 20)))
-    two = InstanceFigures(5.0, (), tuple(_counts(*[("d.t.a", "add", True)] * 5)))
+    one = InstanceStatistics(10.0, (), tuple(_counts(*[("d.t.a", "add", False)] * 20)))
+    two = InstanceStatistics(5.0, (), tuple(_counts(*[("d.t.a", "add", True)] * 5)))
     (edge,) = edges("d.t.s", [one, two])
     assert edge == ("d.t.a", "d.t.s", "add", 25, 5, 3.0, 1.0)
 

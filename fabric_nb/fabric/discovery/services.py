@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from fabric_nb.fabric.discovery.statistics import (
+    AnnouncedStatistics,
     CallStatistics,
-    InstanceStatistics,
     total_points,
 )
 from fabric_nb.fabric.wire.keep_alives import Announcement
@@ -71,7 +71,7 @@ class Instance:
     announcement: Announcement | None
     last_seen: float
     has_left: bool = False
-    statistics: InstanceStatistics | None = None
+    statistics: AnnouncedStatistics | None = None
     _grace_start: float = float("-inf")
     _earlier_grace: float = 0.0  # seconds in the same silence
     _exchange_exists: bool = False
@@ -108,7 +108,7 @@ class Instance:
         if statistics is None:
             self.statistics = None
         elif self.statistics is None:
-            self.statistics = InstanceStatistics.first(statistics, now)
+            self.statistics = AnnouncedStatistics.first(statistics, now)
         else:
             self.statistics.receive(statistics, now)
 

@@ -135,7 +135,7 @@ class _Base(NamedTuple):
 
 
 @dataclass(slots=True)
-class InstanceStatistics:
+class AnnouncedStatistics:
     """Statistics of an instance, as its last keep-alive has them, and its rates.
 
     Rates are computed on the clock of the instance, because keep-alives may be received late.
@@ -153,13 +153,13 @@ class InstanceStatistics:
     _p95_received: float = 0.0
 
     @classmethod
-    def first(cls, statistics: Statistics, now: float) -> InstanceStatistics:
+    def first(cls, statistics: Statistics, now: float) -> AnnouncedStatistics:
         """Return the statistics of an instance after its first keep-alive."""
         new = cls(statistics)
         new._begin(statistics, now)
         return new
 
-    def copy(self) -> InstanceStatistics:
+    def copy(self) -> AnnouncedStatistics:
         """Return a copy."""
         new = copy(self)
         new.history = self.history.copy()

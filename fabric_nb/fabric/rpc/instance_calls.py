@@ -12,7 +12,11 @@ from fabric_nb.fabric.amqp.message import NO_ACK, Delivery
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import watched
 from fabric_nb.fabric.rpc.access import AccessControl
-from fabric_nb.fabric.rpc.instance_statistics import CallerCounts, InstanceFigures, MethodFigures
+from fabric_nb.fabric.rpc.instance_statistics import (
+    CallerCounts,
+    InstanceStatistics,
+    MethodStatistics,
+)
 from fabric_nb.fabric.rpc.queues import DESCRIBE, DRAIN, STATS
 from fabric_nb.fabric.rpc.running_calls import RunningCall
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
@@ -111,12 +115,12 @@ class InstanceCalls:
 
     def _statistics(self) -> dict[str, Any]:
         methods = (
-            MethodFigures.of(method.name, method.stats, len(method.queue))
+            MethodStatistics.of(method.name, method.stats, len(method.queue))
             for method in self._methods.values()
             if method.name != DESCRIBE
         )
         up = time.monotonic() - self.began
-        return InstanceFigures.of(up, methods, self.callers).as_reply()
+        return InstanceStatistics.of(up, methods, self.callers).as_reply()
 
     def _drain(self) -> bool:
         """Leave once the calls of now are answered; return False if it leaves already."""

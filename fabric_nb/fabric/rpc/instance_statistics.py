@@ -1,4 +1,4 @@
-"""Figures of an instance: calls by method and by caller. Pure.
+"""Statistics of an instance: calls by method and by caller. Pure.
 
 An instance answers `STATS` with them; see *Instances* in `docs/wire.md`.
 """
@@ -27,8 +27,8 @@ MAX_CALLER = 300
 _MAX_COUNT, _MAX_SECONDS, _MAX_TIME = 1e15, 1e9, 1e11
 
 
-class MethodFigures(NamedTuple):
-    """Figures of one method since its instance began to serve.
+class MethodStatistics(NamedTuple):
+    """Statistics of one method since its instance began to serve.
 
     Attributes:
         calls: calls that have ended, `errors` and `cancelled` ones among them.
@@ -52,8 +52,8 @@ class MethodFigures(NamedTuple):
     last_called: float | None = None
 
     @classmethod
-    def of(cls, method: str, stats: MethodStats, waiting: int) -> MethodFigures:
-        """Return the figures of a method that is served here."""
+    def of(cls, method: str, stats: MethodStats, waiting: int) -> MethodStatistics:
+        """Return the statistics of a method that is served here."""
         return cls(
             method,
             stats.calls,
@@ -68,23 +68,23 @@ class MethodFigures(NamedTuple):
         )
 
     @classmethod
-    def read(cls, method: str, figures: Mapping[Any, Any]) -> MethodFigures:
-        """Return received figures; those that are no numbers are 0 or None."""
-        counts = {name: _count(figures.get(name)) for name in _COUNTS}
+    def read(cls, method: str, statistics: Mapping[Any, Any]) -> MethodStatistics:
+        """Return received statistics; those that are no numbers are 0 or None."""
+        counts = {name: _count(statistics.get(name)) for name in _COUNTS}
         return cls(
             method,
             **counts,
-            mean_ms=number(figures.get("mean_ms"), low=0, high=_MAX_SECONDS * 1000),
-            p95_ms=number(figures.get("p95_ms"), low=0, high=_MAX_SECONDS * 1000),
-            last_error=printable(text(figures.get("last_error"), MAX_ERROR)),
-            last_called=number(figures.get("last_called"), low=0, high=_MAX_TIME),
+            mean_ms=number(statistics.get("mean_ms"), low=0, high=_MAX_SECONDS * 1000),
+            p95_ms=number(statistics.get("p95_ms"), low=0, high=_MAX_SECONDS * 1000),
+            last_error=printable(text(statistics.get("last_error"), MAX_ERROR)),
+            last_called=number(statistics.get("last_called"), low=0, high=_MAX_TIME),
         )
 
 
 _COUNTS = ("calls", "errors", "cancelled", "running", "waiting")
 
 
-class CallerFigures(NamedTuple):
+class CallerStatistics(NamedTuple):
     """Calls of one method by one caller.
 
     Attributes:
@@ -112,43 +112,43 @@ class CallerCounts:
         counts[0] += 1
         counts[1] += failed
 
-    def __iter__(self) -> Iterator[CallerFigures]:
+    def __iter__(self) -> Iterator[CallerStatistics]:
         for (caller, method), (calls, errors) in self._counts.items():
-            yield CallerFigures(caller, method, calls, errors)
+            yield CallerStatistics(caller, method, calls, errors)
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceFigures:
-    """Figures of an instance of a service.
+class InstanceStatistics:
+    """Statistics of an instance of a service.
 
     Attributes:
         up: seconds since it began to serve, and to count.
-        methods: figures of its methods.
-        callers: figures of its callers.
+        methods: statistics of its methods.
+        callers: statistics of its callers.
     """
 
     up: float | None
-    methods: tuple[MethodFigures, ...] = ()
-    callers: tuple[CallerFigures, ...] = ()
+    methods: tuple[MethodStatistics, ...] = ()
+    callers: tuple[CallerStatistics, ...] = ()
 
     @classmethod
     def of(
-        cls, up: float, methods: Iterable[MethodFigures], callers: Iterable[CallerFigures]
-    ) -> InstanceFigures:
-        """Return the figures of an instance of this process."""
+        cls, up: float, methods: Iterable[MethodStatistics], callers: Iterable[CallerStatistics]
+    ) -> InstanceStatistics:
+        """Return the statistics of an instance of this process."""
         return cls(up, tuple(methods), tuple(callers))
 
     def as_reply(self) -> dict[str, Any]:
-        """Return the figures as the result of `STATS`."""
+        """Return the statistics as the result of `STATS`."""
         methods = {}
-        for figures in self.methods:
-            values = figures._asdict()
+        for statistics in self.methods:
+            values = statistics._asdict()
             methods[values.pop("method")] = values
         return {"up": self.up, "methods": methods, "callers": [list(one) for one in self.callers]}
 
     @classmethod
-    def read(cls, reply: object) -> InstanceFigures:
-        """Return the figures in the result of `STATS`, which is not trusted.
+    def read(cls, reply: object) -> InstanceStatistics:
+        """Return the statistics in the result of `STATS`, which is not trusted.
 
         Entries of another form are left out, as are those beyond `MAX_METHODS` and `MAX_PAIRS`.
 
@@ -161,40 +161,42 @@ class InstanceFigures:
         return cls(
             number(reply.get("up"), low=0, high=_MAX_SECONDS),
             tuple(
-                MethodFigures.read(name, figures)
-                for name, figures in islice(
+                MethodStatistics.read(name, statistics)
+                for name, statistics in islice(
                     methods.items() if isinstance(methods, dict) else (), MAX_METHODS
                 )
-                if is_method(name) and isinstance(figures, dict)
+                if is_method(name) and isinstance(statistics, dict)
             ),
             tuple(_read_callers(callers if isinstance(callers, list) else [])),
         )
 
 
-def _read_callers(callers: list[Any]) -> Iterator[CallerFigures]:
+def _read_callers(callers: list[Any]) -> Iterator[CallerStatistics]:
     for entry in callers[:MAX_PAIRS]:
-        if isinstance(entry, list) and len(entry) == len(CallerFigures._fields):
+        if isinstance(entry, list) and len(entry) == len(CallerStatistics._fields):
             caller, method, calls, errors = entry
             if is_method(method):
                 name = printable(text(caller, MAX_CALLER))
-                yield CallerFigures(name, method, _count(calls), _count(errors))
+                yield CallerStatistics(name, method, _count(calls), _count(errors))
 
 
 def _count(value: object) -> int:
     return int(number(value, low=0, high=_MAX_COUNT) or 0)
 
 
-def statistics_frame(figures: Mapping[str, InstanceFigures]) -> pd.DataFrame:
-    """Return figures by instance as a DataFrame with a row for each instance and method.
+def statistics_frame(statistics: Mapping[str, InstanceStatistics]) -> pd.DataFrame:
+    """Return statistics by instance as a DataFrame with a row for each instance and method.
 
-    Columns: instance, those of `MethodFigures`, and up (seconds); `last_called` is UTC.
+    Columns: instance, those of `MethodStatistics`, and up (seconds); `last_called` is UTC.
     """
     with importing("pandas"):
         import pandas as pd
     rows = [
-        (instance, *method, one.up) for instance, one in figures.items() for method in one.methods
+        (instance, *method, one.up)
+        for instance, one in statistics.items()
+        for method in one.methods
     ]
-    frame = pd.DataFrame(rows, columns=["instance", *MethodFigures._fields, "up"])
+    frame = pd.DataFrame(rows, columns=["instance", *MethodStatistics._fields, "up"])
     frame = frame.astype(
         dict.fromkeys(("instance", "method", "last_error"), "str")
         | dict.fromkeys(("mean_ms", "p95_ms", "up"), "float64")
@@ -226,10 +228,10 @@ class Edge(NamedTuple):
     errors_s: float
 
 
-def edges(service: str, figures: Iterable[InstanceFigures]) -> list[Edge]:
-    """Return who calls a service, from the figures of its instances."""
+def edges(service: str, statistics: Iterable[InstanceStatistics]) -> list[Edge]:
+    """Return who calls a service, from the statistics of its instances."""
     sums: dict[tuple[str, str], list[float]] = {}
-    for one in figures:
+    for one in statistics:
         for caller, method, calls, errors in one.callers:
             total = sums.setdefault((caller, method), [0, 0, 0.0, 0.0])
             total[0] += calls

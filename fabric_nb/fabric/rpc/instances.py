@@ -1,4 +1,4 @@
-"""Single instances of services: pings, figures, draining, and who calls whom."""
+"""Single instances of services: pings, statistics, draining, and who calls whom."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.instance_statistics import (
     Edge,
-    InstanceFigures,
-    MethodFigures,
+    InstanceStatistics,
+    MethodStatistics,
     edges,
 )
 from fabric_nb.fabric.rpc.pings import Answer, Answers
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STATS_TIME = 5.0
-"""Seconds in which an instance answers with its figures."""
+"""Seconds in which an instance answers with its statistics."""
 CONCURRENT = 16
-"""Services that are asked for their figures at the same time."""
+"""Services that are asked for their statistics at the same time."""
 
 
 class PingedInstance(NamedTuple):
@@ -102,20 +102,20 @@ class Instances:
         """Ping the instances of a service; see `AmqBrokerConnector.ping`."""
         return await self._in_own_loop(self._ping(pattern))
 
-    async def statistics(self, pattern: ServicePattern) -> dict[str, InstanceFigures]:
-        """Return the figures of the instances of a service; see `AmqBrokerConnector.stats`."""
-        found: dict[str, InstanceFigures] = {}
+    async def statistics(self, pattern: ServicePattern) -> dict[str, InstanceStatistics]:
+        """Return the statistics of the instances of a service; see `AmqBrokerConnector.stats`."""
+        found: dict[str, InstanceStatistics] = {}
         replies = await self._call(pattern, STATS, timeout=STATS_TIME)
         for instance, reply in replies.items():
             try:
                 if isinstance(reply, Exception):
                     raise reply
-                found[instance] = InstanceFigures.read(reply)
+                found[instance] = InstanceStatistics.read(reply)
             except InstanceNotFound:
                 continue  # it has just left
             except FabricError as error:
-                failed = MethodFigures("", last_error=error_text(error))
-                found[instance] = InstanceFigures(None, (failed,))
+                failed = MethodStatistics("", last_error=error_text(error))
+                found[instance] = InstanceStatistics(None, (failed,))
         return found
 
     async def drain(self, pattern: ServicePattern) -> list[str]:
@@ -135,14 +135,14 @@ class Instances:
         async def called(name: ServiceName) -> list[Edge]:
             async with limit:
                 try:
-                    figures = await self.statistics(_every_instance(name))
+                    statistics = await self.statistics(_every_instance(name))
                 except FabricError as error:
                     unanswered[name] = str(error)
                     return []
-            silent = [one.methods[0].last_error for one in figures.values() if one.up is None]
+            silent = [one.methods[0].last_error for one in statistics.values() if one.up is None]
             if silent:
                 unanswered[name] = silent[0]
-            return edges(name.fqn, figures.values())
+            return edges(name.fqn, statistics.values())
 
         now = self._registry.now
         services = [

@@ -16,7 +16,7 @@ DESCRIBE = "_describe"
 """Method that returns signatures and docs; amqp-fabric peers neither have nor call it."""
 
 STATS = "_stats"
-"""Method that returns the figures of one instance; it has no queue, and is called by instance."""
+"""Method that returns the statistics of an instance; it has no queue and is called by instance."""
 DRAIN = "_drain"
 """Method that lets an instance finish its calls and leave; likewise, where that is allowed."""
 
