@@ -86,6 +86,9 @@ from .errors import (
     NotInNotebook as NotInNotebook,
 )
 from .errors import (
+    NotKept as NotKept,
+)
+from .errors import (
     NotListening as NotListening,
 )
 from .errors import (

@@ -32,6 +32,7 @@ and what to do::
     ├── UnusableLibrary (ImportError)      a library that is broken, or of an unsupported version
     ├── RecordingError (ValueError)        a file that cannot be recorded to, or played back
     ├── NotServed                          a function or service that is not served
+    ├── NotKept (LookupError)              a call, or its contents, that the history does not keep
     ├── NotRerun (ValueError)              a failed call that cannot be run again
     ├── NotThere                           an object of the panel that does not exist any more
     ├── DemoFailed (RuntimeError)          the demo's broker or services did not start
@@ -292,6 +293,10 @@ class UnknownLevel(InvalidArgument):
 
 class NotServed(FabricError):
     """A function to be served does not exist, or a service to be stopped is not served."""
+
+
+class NotKept(FabricError, LookupError):
+    """A call, or its arguments or result, that the history does not keep; the message says why."""
 
 
 class NotRerun(FabricError, ValueError):

@@ -57,7 +57,12 @@ declare module '*/notebook/table/actions.js' {
 declare module '*/notebook/table/form.js' {
   import type { Actions } from '*/notebook/table/actions.js';
 
-  type Field = [name: string, hint: string, required: boolean];
+  type Field = [
+    name: string,
+    hint: string,
+    required: boolean,
+    value?: string
+  ];
 
   /** Name of the field for further values by name. */
   export const MORE: string;

@@ -124,6 +124,34 @@ async def test_a_failed_call_opens_to_its_traceback(connected: LabNotebook) -> N
     await expect(await opened(table, "ship")).to_contain_text("in ship")
 
 
+async def test_a_call_is_edited_and_called_again(
+    connected: LabNotebook, shop: AmqBrokerConnector, screens: Path
+) -> None:
+    """A call opens to its arguments and result, and to a form that calls again, edited or not."""
+    table = await show(connected, "%fabric_calls")
+
+    def quote(sku: str, amount: int, token: str) -> dict[str, float]:
+        return {sku: amount * 2.5}
+
+    server = await shop.serve({"quote": quote}, type="shop", id="desk")
+    await connected.execute(
+        "await fabric.call('shop.desk.quote', sku='green tea', amount=3, token='s3cret')"
+    )
+    detail = await opened(table, "quote")
+    await expect(detail).to_contain_text("sku = 'green tea'")
+    await expect(detail).to_contain_text("{'green tea': 7.5}")
+    await expect(detail).not_to_contain_text("s3cret")
+    form = detail.locator("form")
+    await expect(form.get_by_label("sku")).to_have_value('"green tea"')
+    await form.get_by_label("amount").fill("4")
+    await form.get_by_label("token").fill('"other"')
+    await form.get_by_role("button", name="Call", exact=True).click()
+    await expect(form.locator(".answer")).to_contain_text("{'green tea': 10.0}")
+    await expect(table.locator(ROWS).filter(has_text="quote")).to_have_count(2)
+    await _picture(connected, screens, "call-again")
+    await server.close()
+
+
 async def test_progress_of_a_form(
     connected: LabNotebook, shop: AmqBrokerConnector, screens: Path
 ) -> None:

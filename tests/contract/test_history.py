@@ -7,7 +7,7 @@ import asyncio
 import pandas as pd
 import pytest
 
-from fabric_nb.errors import CallTimeout, RemoteError, UnknownService
+from fabric_nb.errors import CallTimeout, NotKept, RemoteError, UnknownService
 from fabric_nb.fabric.rpc import history
 from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
@@ -54,6 +54,26 @@ async def test_both_ends_record_a_call(server, caller):
     assert repr(caller.calls) == "<Calls: 1 made>"
 
 
+async def test_both_ends_keep_arguments_and_result(server, caller):
+    """The arguments and the result of a call are kept at both ends, as they were sent."""
+    frame = pd.DataFrame({"x": [1, 2]})
+    serving = await server.serve({"echo": lambda value, password: value}, id="echo")
+    for value in (5, "text", [1, None], frame):
+        result = await caller.call("app.echo.echo", value=value, password="s3cret")
+        for record in (caller.calls[-1], server.calls[-1]):
+            assert str(record.result) == str(result)
+            assert str(record.arguments) == str({"value": value, "password": "***"})
+            assert record.kwargs()["password"] == "s3cret"
+    assert server.calls[2].number == caller.calls[2].number == 2
+    with pytest.raises(ZeroDivisionError):
+        await caller.call("app.server.divide", x=1, y=0)
+    for record in (caller.calls[-1], server.calls[-1]):
+        assert record.arguments == {"x": 1, "y": 0}
+        with pytest.raises(NotKept):
+            record.result  # noqa: B018
+    await serving.close()
+
+
 async def test_failed_calls(server, caller):
     """A failed call is recorded with its error, and the traceback if there is one."""
     await wait_for_service(caller, "server")
@@ -97,12 +117,12 @@ async def test_calls_as_a_frame(server, caller):
 
 
 async def test_record_is_bounded(server, caller, monkeypatch):
-    """The last thousand calls are kept, the last twenty failures, and no large arguments."""
+    """The last thousand calls are kept, some older ones, twenty failures, no large arguments."""
     monkeypatch.setattr(history, "MAX_REQUEST", 1000)
     monkeypatch.setattr(history, "MAX_REQUESTS", 2000)
     for n in range(1100):
         await caller.call("app.server.divide", x=n, y=1)
-    assert len(caller.calls) == len(server.calls) == 1000
+    assert len(caller.calls) == len(server.calls) == 1000 + history.MAX_OLDER
     assert server.calls.failures == ()
     for x in [1] * 25 + ["y" * 600] * 4 + ["y" * 1000]:
         with pytest.raises((ZeroDivisionError, TypeError)):

@@ -21,6 +21,7 @@ from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.values import valid
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.rpc.call_contents import Body, CallContents
 from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.history import CallLog, CallRecord
@@ -29,7 +30,7 @@ from fabric_nb.fabric.rpc.map_rows import row_source
 from fabric_nb.fabric.rpc.mapping import MapHandle, Maps
 from fabric_nb.fabric.rpc.methods import MethodStats
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
-from fabric_nb.fabric.wire.codec import decode
+from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
@@ -646,7 +647,7 @@ def test_calls_are_chosen() -> None:
 
 
 def test_calls_view_is_incremental() -> None:
-    """Only new calls are sent; dropped ones are counted."""
+    """Only new calls are sent; those not kept any more are removed and counted."""
     member = fabric()
     shown = Rendered(CallsView(member))
     shown.model.diff()
@@ -657,8 +658,60 @@ def test_calls_view_is_incremental() -> None:
     for _ in range(2500):
         made(member.calls, "many")
     shown.again()
-    assert len(shown.model) == 1000
-    assert "1,501 older dropped" in shown.texts
+    # The newest, some older ones of the same method, and that of another method.
+    assert len(shown.model) == 1000 + 20 + 1
+    assert next(iter(shown.model.keys)) == 1
+    assert "1,480 older dropped" in shown.texts
+
+
+def sent_call(calls: CallLog, arguments: dict[str, Any], result: Any) -> CallRecord:
+    """Add a call with its contents, as if it was made."""
+    contents = CallContents()
+    contents.keep_request(*encode(arguments))
+    contents.reply = Body(*encode(result))
+    made(calls, "quote", contents=contents)
+    return calls[-1]
+
+
+def test_a_call_opens_to_its_contents() -> None:
+    """A row opens to arguments and result, secrets masked, and to a form that calls again."""
+    member = fabric()
+    shown = Rendered(CallsView(member))
+    record = sent_call(member.calls, {"sku": "tea", "apiKey": "s3cret", "n": 2}, {"token": "t0p"})
+    assert shown.again().model.rows[0].detail.text == "arguments: 37 bytes · result: 15 bytes"
+    shown.view.opened(record.number)
+    detail = shown.again().model.rows[0].detail
+    assert "  sku = 'tea'\n  apiKey = '***'\n  n = 2\nResult:\n  {'token': '***'}" in detail.text
+    (form,) = detail.forms
+    assert (form.name, form.submit) == ("calc.c1.quote", "Call")
+    assert form.fields == [
+        Field("sku", value='"tea"'),
+        Field("apiKey", "secret: enter it again", required=True),
+        Field("n", value="2"),
+    ]
+    assert "s3cret" not in repr(shown.model.whole())
+    assert "t0p" not in repr(shown.model.whole())
+    for number in range(30):
+        shown.view.opened(sent_call(member.calls, {"n": number}, None).number)
+    assert "All of it: fabric.calls[31].arguments and .result" in (
+        shown.again().model.rows[-1].detail.text
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"frame": pd.DataFrame({"x": [1]})}, {"text": "x" * 2000}, {"login": {"password": "x"}}],
+    ids=["table", "long", "nested secret"],
+)
+def test_calls_that_no_form_can_repeat(arguments: dict[str, Any]) -> None:
+    """If an argument cannot be written in a form, there is no form, and the text stays short."""
+    member = fabric()
+    shown = Rendered(CallsView(member))
+    shown.view.opened(sent_call(member.calls, arguments, HOSTILE).number)
+    detail = shown.again().model.rows[0].detail
+    assert not detail.forms
+    assert "fabric.calls[1].arguments" in detail.text
+    assert len(detail.text) < 500
 
 
 # -- serving

@@ -180,6 +180,7 @@ class RpcClient:
                         correlation_id=made.correlation_id,
                         instance=instance,
                         span=span,
+                        contents=made.contents,
                     )
                 except (ConnectionLost, ServiceLost, Unroutable) as error:
                     if instance and not isinstance(error, ConnectionLost):
@@ -231,6 +232,7 @@ class RpcClient:
             correlation_id=made.correlation_id,
             instance=instance,
             span=made.span,
+            contents=made.contents,
         )
 
     def _begin_span(
@@ -422,6 +424,7 @@ class RpcClient:
                 correlation_id=made.correlation_id,
                 instance=instance,
                 span=made.span,
+                contents=made.contents,
             )
             try:
                 async with aclosing(items):

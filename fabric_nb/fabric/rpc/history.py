@@ -6,18 +6,22 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from fabric_nb.errors import (
     CallTimeout,
     MalformedMessage,
+    NotKept,
     NotRerun,
     RemoteError,
     brief_message,
     render_briefly,
 )
 from fabric_nb.fabric.core.values import error_text, valid
+from fabric_nb.fabric.rpc.call_contents import CallContents, masked
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.tracing.tracer import ActiveSpan
 from fabric_nb.fabric.wire.calls import call_id
@@ -28,7 +32,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_RECORDS, MAX_FAILURES = 1000, 20
-"""Calls, and failed served calls with their arguments, that are kept."""
+"""Newest calls, and failed served calls with their arguments, that are kept."""
+MAX_OLDER, MAX_METHODS = 20, 50
+"""Older calls of one method, and methods of which older calls are kept."""
+MAX_BODIES = 64 * 1024 * 1024
+"""Bytes of the arguments and results of all calls that are kept."""
 MAX_REQUEST, MAX_REQUESTS = 16 * 1024 * 1024, 64 * 1024 * 1024
 """Bytes of the arguments of one failed call, and of all failed calls, that are kept."""
 
@@ -56,6 +64,8 @@ class CallRecord(NamedTuple):
             function; empty if it was not sent.
         output: for a made call, the end of what the function has printed and logged, if that was
             asked for.
+        number: number of the call, counted from 1 in the order in which calls end.
+        contents: its arguments and result, as far as they are kept.
     """
 
     time: float
@@ -69,6 +79,46 @@ class CallRecord(NamedTuple):
     caller: str = ""
     call: str = ""
     output: str = ""
+    number: int = 0
+    contents: CallContents | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Its arguments, with secrets masked by their names, such as ``password``.
+
+        Raises:
+            NotKept: they were too large, or are too old, to be kept, or the call was not sent.
+        """
+        masked_arguments: dict[str, Any] = masked(self.kwargs())
+        return masked_arguments
+
+    @property
+    def result(self) -> Any:
+        """Its result, decoded again each time.
+
+        Raises:
+            NotKept: it was too large, or is too old, to be kept, or there is none.
+        """
+        return self._contents.result(self._label)
+
+    def kwargs(self) -> dict[str, Any]:
+        """Return its arguments as they were sent, with secrets.
+
+        Raises:
+            NotKept: they were too large, or are too old, to be kept, or the call was not sent.
+        """
+        return self._contents.arguments(self._label)
+
+    @property
+    def _contents(self) -> CallContents:
+        return self.contents or CallContents()
+
+    @property
+    def _label(self) -> str:
+        return f"call {self.number} ({self.service}.{self.method})"
+
+
+_COLUMNS = [name for name in CallRecord._fields if name != "contents"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +156,16 @@ class FailedCall:
 
 
 class CallLog:
-    """The last thousand calls, and the last twenty failed served calls with their arguments.
+    """The last thousand calls with arguments and results, and some older ones of each method.
+
+    So many calls of one method, as by a map, do not push out all others. Arguments and results are
+    kept up to 1 MB each and 64 MB together. The last twenty failed served calls are kept for
+    reruns.
 
     Example::
 
+        fabric.calls[-1].result                  # of the call that has ended last
+        fabric.calls[17].arguments               # of call number 17
         fabric.calls.df.groupby("service").ms.median()
         fabric.calls.df.merge(fabric.registry.df, on=["domain", "type", "id"])
         fabric.calls.failures[-1].kwargs()
@@ -117,7 +173,9 @@ class CallLog:
 
     def __init__(self) -> None:
         self.changes = 0
-        self._records: deque[CallRecord] = deque(maxlen=MAX_RECORDS)
+        self._newest: deque[CallRecord] = deque()
+        self._older: dict[tuple[str, ...], deque[CallRecord]] = {}
+        self._size = 0
         self._failures: deque[FailedCall] = deque(maxlen=MAX_FAILURES)
         self._failed = 0
 
@@ -138,6 +196,7 @@ class CallLog:
         outcome: Outcome | None = None,
         caller: str = "",
         call: str = "",
+        contents: CallContents | None = None,
     ) -> CallRecord:
         """Record a served call that has ended after `seconds`."""
         record = CallRecord(
@@ -151,6 +210,8 @@ class CallLog:
             traceback,
             caller,
             call,
+            number=self.changes + 1,
+            contents=contents,
         )
         self.add(record)
         return record
@@ -172,22 +233,74 @@ class CallLog:
                 traceback=valid(record.traceback),
                 output=valid(record.output),
             )
-        self._records.append(record)
         self.changes += 1
+        if record.number != self.changes:
+            record = record._replace(number=self.changes)
+        self._newest.append(record)
+        if len(self._newest) > MAX_RECORDS:
+            self._retire(self._newest.popleft())
+        if record.contents is not None:
+            self._size += record.contents.kept
+            if self._size > MAX_BODIES:
+                self._drop_contents()
+
+    def _retire(self, record: CallRecord) -> None:
+        """Keep a record as one of the older ones of its method, in place of the oldest of them."""
+        key = (record.direction, record.service, record.method)
+        older = self._older.pop(key, None) or deque()
+        self._older[key] = older  # the last one, as the method that was called last
+        older.append(record)
+        forgotten = [older.popleft()] if len(older) > MAX_OLDER else []
+        if len(self._older) > MAX_METHODS:
+            forgotten += self._older.pop(next(iter(self._older)))
+        for one in forgotten:
+            self._drop(one)
+
+    def _drop_contents(self) -> None:
+        """Drop the contents of the oldest calls, a quarter of all, so that it is done rarely."""
+        for record in self.records:
+            if self._size <= MAX_BODIES * 3 // 4:
+                return
+            self._drop(record)
+
+    def _drop(self, record: CallRecord) -> None:
+        if record.contents is not None:
+            self._size -= record.contents.kept
+            record.contents.drop()
 
     # -- records
 
     @property
     def records(self) -> tuple[CallRecord, ...]:
         """The kept calls, in the order in which they ended."""
-        return tuple(self._records)
+        older = [record for records in self._older.values() for record in records]
+        older.sort(key=attrgetter("number"))
+        return (*older, *self._newest)
+
+    def newer_than(self, number: int) -> tuple[CallRecord, ...]:
+        """Return the kept calls after the one with a number."""
+        if self._newest and self._newest[0].number <= number + 1:
+            return tuple(islice(self._newest, number + 1 - self._newest[0].number, None))
+        return tuple(record for record in self.records if record.number > number)
+
+    def __getitem__(self, number: int) -> CallRecord:
+        """Return the call with a number, or counted from the last one if it is negative.
+
+        Raises:
+            NotKept: there is no such call any more, or not yet.
+        """
+        wanted = number if number > 0 else self.changes + 1 + number
+        for record in reversed(self.newer_than(wanted - 1)):
+            if record.number == wanted and number:
+                return record
+        raise NotKept(f"There is no call {number} in the history: {self!r}.")
 
     @property
     def kept_since(self) -> float:
-        """End of the oldest kept call, in epoch seconds, if earlier ones were dropped; else 0."""
-        if self.changes == len(self._records) or not self._records:
+        """End of the oldest call after which all are kept, in epoch seconds; 0 if all ever were."""
+        if self.changes == len(self._newest) or not self._newest:
             return 0.0
-        return self._records[0].time + self._records[0].ms / 1000
+        return self._newest[0].time + self._newest[0].ms / 1000
 
     @property
     def failures(self) -> tuple[FailedCall, ...]:
@@ -205,22 +318,23 @@ class CallLog:
             import pandas as pd
 
             from fabric_nb.frames.time_conversion import utc_times
-        frame = pd.DataFrame(self.records, columns=list(CallRecord._fields))
-        texts = {name: "str" for name in frame.columns if name not in ("time", "ms")}
-        frame = frame.astype({"ms": "float64", **texts})
+        records = self.records
+        frame = pd.DataFrame(records, columns=list(CallRecord._fields))[_COLUMNS]
+        texts = {name: "str" for name in _COLUMNS if name not in ("time", "ms", "number")}
+        frame = frame.astype({"ms": "float64", "number": "int64", **texts})
         frame["time"] = utc_times(frame["time"]).dt.as_unit("ns")
-        parts = [_parts(record.service) for record in self._records]
+        parts = [_parts(record.service) for record in records]
         for place, name in enumerate(("domain", "type", "id")):
             column = pd.Series([part[place] for part in parts], dtype="str")
             frame.insert(3 + place, name, column)
         return frame
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._newest) + sum(map(len, self._older.values()))
 
     def __repr__(self) -> str:
         counts = dict.fromkeys(("made", "served", "failed"), 0)
-        for record in self._records:
+        for record in self.records:
             counts[record.direction] += 1
             counts["failed"] += record.outcome != "ok"
         shown = ", ".join(f"{count} {way}" for way, count in counts.items() if count)
@@ -230,7 +344,10 @@ class CallLog:
 class MadeCall:
     """Measures a call that is made, and records its outcome."""
 
-    __slots__ = ("_log", "_method", "_start", "correlation_id", "report", "service", "span")
+    __slots__ = (
+        *("_log", "_method", "_start"),
+        *("contents", "correlation_id", "report", "service", "span"),
+    )
 
     def __init__(self, log: CallLog, service: object, method: str) -> None:
         self.service = service
@@ -238,6 +355,7 @@ class MadeCall:
         self.correlation_id = ""
         """Correlation id of its last try."""
         self.report: CallReport | None = None
+        self.contents = CallContents()
         self.span: ActiveSpan | None = None
         """Its span, if it is sampled."""
         self._log = log
@@ -280,6 +398,8 @@ class MadeCall:
                 "",
                 call_id(self.correlation_id),
                 "" if report is None or not report.lines else _output(report),
+                self._log.changes + 1,
+                self.contents,
             )
         )
 

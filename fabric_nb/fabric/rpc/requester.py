@@ -31,6 +31,7 @@ from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.waiting import can_wait
 from fabric_nb.fabric.rpc.access import is_reply_queue
+from fabric_nb.fabric.rpc.call_contents import NO_CONTENTS, CallContents
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.cancellation import cancellation, explain_cancellation
 from fabric_nb.fabric.rpc.in_flight import InFlightCall, InFlightCalls
@@ -136,6 +137,7 @@ class Requester:
         correlation_id: str = "",
         instance: str = "",
         span: ActiveSpan | None = None,
+        contents: CallContents = NO_CONTENTS,
     ) -> Any:
         """Call a method and return its result.
 
@@ -154,6 +156,7 @@ class Requester:
             correlation_id: id of the call, from `new_correlation_id`; empty for any.
             instance: id of the instance to call; empty for any.
             span: span of the call, if it is sampled.
+            contents: receives the arguments and the result, as they are sent.
 
         Raises:
             Unroutable: no instance serves the method, or the instance is not there.
@@ -165,6 +168,7 @@ class Requester:
             MessageTooLarge: the broker does not accept arguments of this size.
         """
         request = Request.of(kwargs)  # first, so that it raises whether connected or not
+        contents.keep_request(request.body, request.tables)
         loop = asyncio.get_running_loop()
         now = loop.time()
         deadline = math.inf if timeout is None else now + timeout
@@ -238,11 +242,13 @@ class Requester:
                     correlation_id=correlation_id,
                     instance=instance,
                     span=span,
+                    contents=contents,
                 )
             raise await self._refused(name, channel, error) from None
         finally:
             self._calls.pop(correlation_id, None)
             call.reply.cancel()
+        contents.keep_reply(delivery)
         if report is not None or span is not None:
             _note_reply(delivery, report, span)
         return await self._result(delivery, given or timeout, f"{name.fqn}.{method}")
@@ -257,6 +263,7 @@ class Requester:
         correlation_id: str = "",
         instance: str = "",
         span: ActiveSpan | None = None,
+        contents: CallContents = NO_CONTENTS,
     ) -> AsyncGenerator[Any, None]:
         """Call a method and yield the items of its generator as they arrive.
 
@@ -266,6 +273,7 @@ class Requester:
         Arguments and errors are those of `call`, with `timeout` for each item.
         """
         request = Request.of(kwargs)
+        contents.keep_request(request.body, request.tables)
         correlation_id = correlation_id or new_correlation_id()
         label = f"{name.fqn}.{method}"
         channel, loop = self._channel_to(name), asyncio.get_running_loop()
@@ -317,6 +325,7 @@ class Requester:
                 correlation_id=correlation_id,
                 instance=instance,
                 span=span,
+                contents=contents,
             )
             async with contextlib.aclosing(again):
                 async for item in again:

@@ -36,6 +36,7 @@ from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.rpc.access import STRAY, AccessControl
+from fabric_nb.fabric.rpc.call_contents import CallContents
 from fabric_nb.fabric.rpc.call_reporter import CallReporter
 from fabric_nb.fabric.rpc.call_threads import call_threads
 from fabric_nb.fabric.rpc.control_channel import ControlChannel
@@ -688,7 +689,7 @@ class Server:
         finally:
             method.stats.running -= 1
         seconds = time.perf_counter() - began
-        self._record(running, seconds, error, traceback)
+        self._record(running, seconds, error, traceback, reply=reply)
         if seconds > LONG_CALL:  # the broker may have closed the channel while the loop was blocked
             with contextlib.suppress(FabricError):
                 await self.channel.check()
@@ -765,6 +766,8 @@ class Server:
         error: BaseException | None,
         traceback: str = "",
         outcome: Outcome | None = None,
+        *,
+        reply: Message | None = None,
     ) -> None:
         method, delivery = running.method, running.delivery
         method.stats.record(seconds, error, cancelled=outcome == "cancelled")
@@ -777,6 +780,11 @@ class Server:
             return
         callers = self._instance_calls.callers
         callers.record(running.caller.service, method.name, failed=error is not None)
+        contents = CallContents()
+        tables = delivery.headers.get(TABLES_HEADER)
+        contents.keep_request(delivery.body, tables)
+        if reply is not None:
+            contents.keep_reply(reply)
         record = self._calls.record_served(
             self._fqn,
             method.name,
@@ -786,9 +794,9 @@ class Server:
             outcome=outcome,
             caller=running.caller.service,
             call=running.id,
+            contents=contents,
         )
         if error is not None:
-            tables = delivery.headers.get(TABLES_HEADER)
             self._calls.keep_failed(record, delivery.body, tables)
 
 

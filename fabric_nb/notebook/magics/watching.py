@@ -103,7 +103,9 @@ class WatchingMagics(SessionMagics):
 
         In [4]: %fabric_calls --failed
 
-        A failed call expands to its traceback. As a DataFrame: fabric.calls.df
+        A row opens to the arguments and the result, or to the traceback, and to a form that calls
+        again. Values of names such as password are masked. As a DataFrame:
+        fabric.calls.df; of one call: fabric.calls[17].result and .arguments.
         """
         with self._usage_errors(self.fabric_calls.parser):
             args = self._parse(self.fabric_calls.parser, line, local_ns)

@@ -8,7 +8,7 @@ let hints = 0; // for unique ids
 
 export class FormView {
   /**
-   * @param form {name, fields: [[name, hint, required]], submit}
+   * @param form {name, fields: [[name, hint, required, value]], submit}
    * @param actions performs the action of the form
    * @param tools further buttons, each {label, run}
    */
@@ -54,12 +54,13 @@ export class FormView {
     this.node.append(node);
   }
 
-  makeField([name, hint, required]) {
+  makeField([name, hint, required, value = ""]) {
     const node = make("label", "field");
     const input = make("input", "", { type: "text", name, placeholder: hint, spellcheck: "false", autocomplete: "off" });
     input.required = required;
-    // Wide enough for its placeholder.
-    input.style.width = `calc(${Math.min(40, Math.max(12, hint.length))}ch + 22px)`;
+    input.value = value;
+    // Wide enough for its placeholder and value.
+    input.style.width = `calc(${Math.min(40, Math.max(12, hint.length, value.length))}ch + 22px)`;
     const text = make("span");
     setText(text, name === MORE ? "further" : name);
     node.append(text, input);

@@ -118,6 +118,11 @@ class TableModel:
         """Rows in order."""
         return tuple(self._rows.values())
 
+    @property
+    def keys(self) -> Sequence[Hashable]:
+        """Keys of the rows in order."""
+        return tuple(self._rows)
+
     # -- changing
 
     def put(self, key: Hashable, cells: Sequence[Value], detail: str | Detail = "") -> None:

@@ -91,11 +91,13 @@ class Field:
         name: name of the value; ``**`` for further values by name.
         hint: placeholder text.
         required: True if it must be filled in.
+        value: text that it has at first.
     """
 
     name: str
     hint: str = ""
     required: bool = False
+    value: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,8 @@ def encoded_badge(badge: Badge) -> list[str]:
 
 def encoded_field(field: Field) -> list[Any]:
     """Return a field for the browser."""
-    return [plain(field.name), plain(field.hint), field.required]
+    encoded = [plain(field.name), plain(field.hint), field.required]
+    return [*encoded, plain(field.value, None)] if field.value else encoded
 
 
 def _encoded_chart(chart: Chart) -> dict[str, Any]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.history import CallRecord
 from fabric_nb.notebook.pages import Badge, Tone
-from fabric_nb.notebook.table import Column, Head, Select, TableModel, Value
+from fabric_nb.notebook.table import Column, Detail, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView, unknown_action
+from fabric_nb.notebook.views.call_contents import again_form, contents_text, sizes
 from fabric_nb.notebook.views.connection import state_badge
-from fabric_nb.notebook.views.newest import append_newest, records_after
+from fabric_nb.notebook.views.form_call import FormCall, call_from_form
+from fabric_nb.notebook.views.newest import append_newest
 
-MAX_ROWS = 1000
+MAX_ROWS = 2000
+MAX_OPENED = 20
+"""Calls whose contents are shown; of those opened before, the sizes remain."""
 TONES: dict[str, Tone] = {"ok": "good", "failed": "bad", "timeout": "warn", "cancelled": "quiet"}
 ALL, FAILED = "all", "failed"
 CHOICES = (ALL, "made", "served", FAILED)
@@ -32,7 +37,10 @@ COLUMNS = (
 
 @dataclass(eq=False)
 class CallsView(TableView):
-    """Completed calls; a row opens to the traceback and the output of its call."""
+    """Completed calls; a row opens to arguments, result, traceback and output of its call.
+
+    A form in it calls again.
+    """
 
     fabric: FabricMember
     which: str = ALL
@@ -41,10 +49,14 @@ class CallsView(TableView):
     """Number of calls that `fill` has processed."""
     _processed_choice: str = ALL
     """Choice for which they were processed."""
+    _opened: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    """Numbers of the calls whose rows were opened last."""
+    _to_open: list[int] = field(default_factory=list)
+    _openings: int = 0
 
     def version(self) -> Hashable:
-        """Return the number of completed calls and the choice."""
-        return self.fabric.state, self.fabric.calls.changes, self.which
+        """Return the number of completed calls, the choice, and the number of opened rows."""
+        return self.fabric.state, self.fabric.calls.changes, self.which, self._openings
 
     def model(self) -> TableModel:
         """Return an empty table of calls."""
@@ -57,9 +69,15 @@ class CallsView(TableView):
             model.clear()
             self._processed, self._processed_choice = 0, self.which
         records = calls.records
-        new = records_after(self._processed, records, calls.changes)
-        chosen = ((number, record) for number, record in new if self._is_chosen(record))
+        new = calls.newer_than(self._processed)
+        chosen = [(record.number, record) for record in new if self._is_chosen(record)]
         append_newest(model, chosen, self._row)
+        self._fill_opened(model)
+        if len(records) < calls.changes:
+            kept = {record.number for record in records}
+            for number in model.keys:
+                if number not in kept:
+                    model.remove(number)
         self._processed = calls.changes
         counts = {
             "made": sum(record.direction == "made" for record in records),
@@ -81,20 +99,37 @@ class CallsView(TableView):
             else "No call was made or served yet: %fabric_call makes one.",
         )
 
-    def act(self, name: str, value: object) -> None:
-        """Choose the calls that are shown."""
+    def act(self, name: str, value: object) -> FormCall | None:
+        """Choose the calls that are shown, or call again."""
         match name, value:
             case "which", str(which) if which in CHOICES:
                 self.which = which
-            case _:
-                raise unknown_action(name)
+                return None
+            case call, dict(texts):
+                return call_from_form(self.fabric, call, texts)
+        raise unknown_action(name)
+
+    def opened(self, key: Hashable) -> None:
+        """Show the contents of a call."""
+        if isinstance(key, int) and key not in self._opened:
+            self._opened[key] = None
+            self._to_open.append(key)
+            self._openings += 1
+            if len(self._opened) > MAX_OPENED:
+                self._opened.popitem(last=False)
+
+    def _fill_opened(self, model: TableModel) -> None:
+        numbers, self._to_open = self._to_open, []
+        for number in numbers:
+            if number in model:
+                model.put(number, *self._row(self.fabric.calls[number]))
 
     def _is_chosen(self, record: CallRecord) -> bool:
         if self.which == FAILED:
             return record.outcome != "ok"
         return self.which in (ALL, record.direction)
 
-    def _row(self, record: CallRecord) -> tuple[list[Value], str]:
+    def _row(self, record: CallRecord) -> tuple[list[Value], str | Detail]:
         cells: list[Value] = [
             record.time,
             record.direction,
@@ -106,5 +141,14 @@ class CallsView(TableView):
             record.error.partition("\n")[0],
             record.call,
         ]
+        return cells, self._detail(record)
+
+    def _detail(self, record: CallRecord) -> str | Detail:
         output = f"Output:\n{record.output}" if record.output else ""
-        return cells, "\n\n".join(filter(None, (record.traceback or record.error, output)))
+        is_open = record.number in self._opened
+        contents = contents_text(record) if is_open else sizes(record)
+        text = "\n\n".join(filter(None, (record.traceback or record.error, output, contents)))
+        form = None
+        if is_open:
+            form = again_form(record, record.service.removeprefix(f"{self.fabric.domain}."))
+        return text if form is None else Detail(text, [form])

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
+from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.call_handle import CallHandle
+from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.terminal_line import bar
-from fabric_nb.notebook.views.methods import result_text
+from fabric_nb.notebook.views.methods import parse_arguments, result_text
+
+
+def call_from_form(fabric: FabricMember, call: str, texts: Mapping[str, Any]) -> FormCall:
+    """Call the method of a form; its answer is the result and the duration.
+
+    Args:
+        fabric: the member that calls.
+        call: name of the form: the call, as in ``calc.add``.
+        texts: texts by field.
+
+    Raises:
+        InvalidArgument: a text is no value.
+    """
+    pattern, method = parse_call(call, domain=fabric.domain)
+    return FormCall(fabric.rpc.start(pattern, method, parse_arguments(texts)), timed=True)
 
 
 class FormCall:

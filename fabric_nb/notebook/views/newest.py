@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
-from fabric_nb.notebook.table import TableModel, Value
+from fabric_nb.notebook.table import Detail, TableModel, Value
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def records_after(processed: int, records: Collection[T], total: int) -> Iterato
 def append_newest(
     model: TableModel,
     records: Iterable[tuple[int, T]],
-    row: Callable[[T], tuple[list[Value], str]],
+    row: Callable[[T], tuple[list[Value], str | Detail]],
 ) -> None:
     """Append records under their numbers; records beyond the table's capacity are only counted.
 

@@ -14,13 +14,13 @@ from fabric_nb.fabric.discovery.services import ServiceState
 from fabric_nb.fabric.discovery.statistics import STEP
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.queues import DRAIN
-from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, parse_call
+from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 from fabric_nb.notebook.pages import Spark, counted
 from fabric_nb.notebook.table import Column, Detail, Form, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.connection import state_badge
-from fabric_nb.notebook.views.form_call import FormCall
-from fabric_nb.notebook.views.methods import method_forms, parse_arguments
+from fabric_nb.notebook.views.form_call import FormCall, call_from_form
+from fabric_nb.notebook.views.methods import method_forms
 from fabric_nb.notebook.views.services import (
     EVERY_PRESENT,
     Filter,
@@ -255,9 +255,7 @@ class RegistryView(TableView):
 
     def act(self, name: str, value: Any) -> FormCall:
         """Call the method of a form, whose answer is its result and duration."""
-        pattern, method = parse_call(name, domain=self.fabric.domain)
-        arguments = parse_arguments(value if isinstance(value, dict) else {})
-        return FormCall(self.fabric.rpc.start(pattern, method, arguments), timed=True)
+        return call_from_form(self.fabric, name, value if isinstance(value, dict) else {})
 
 
 def _drain_form(address: str, instance: str) -> Form:

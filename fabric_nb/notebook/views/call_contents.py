@@ -1,0 +1,97 @@
+"""Arguments and result of a call in the history, as text, and a form that calls it again. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from fabric_nb.errors import FabricError
+from fabric_nb.fabric.rpc.call_contents import Body, is_secret, masked
+from fabric_nb.fabric.rpc.history import CallRecord
+from fabric_nb.libraries import is_table
+from fabric_nb.notebook.pages import glimpse
+from fabric_nb.notebook.table import Field, Form
+
+MAX_PREFILLED = 1_000
+"""Maximum characters of an argument in a form."""
+
+
+def sizes(record: CallRecord) -> str:
+    """Return the sizes of the arguments and of the result in one line; empty if there are none."""
+    if record.contents is None:
+        return ""
+    bodies = (("arguments", record.contents.request), ("result", record.contents.reply))
+    return " · ".join(f"{name}: {_size(body)}" for name, body in bodies if body is not None)
+
+
+def _size(body: Body) -> str:
+    return f"{body.size:,} bytes" if body.kept else f"{body.size:,} bytes, not kept"
+
+
+def contents_text(record: CallRecord) -> str:
+    """Return the arguments and the result, each cut to a few lines, with secrets masked."""
+    if record.contents is None:
+        return ""
+    number = record.number
+    parts = [_section("Arguments", lambda: _assignments(record.arguments))]
+    if record.contents.reply is not None:
+        parts.append(_section("Result", lambda: [_shown(masked(record.result))]))
+    return "\n".join([*parts, f"All of it: fabric.calls[{number}].arguments and .result"])
+
+
+def _section(title: str, lines: Callable[[], list[str]]) -> str:
+    try:
+        return "\n".join([f"{title}:", *(f"  {line}" for line in lines())])
+    except FabricError as error:  # not kept, or not readable any more
+        return f"{title}: {error}"
+
+
+def _assignments(arguments: Mapping[str, Any]) -> list[str]:
+    return [f"{name} = {_shown(value)}" for name, value in arguments.items()] or ["none"]
+
+
+def _shown(value: object) -> str:
+    return repr(value) if is_table(value) else glimpse(value)
+
+
+def again_form(record: CallRecord, address: str) -> Form | None:
+    """Return a form that calls the method again, filled with the arguments of the call.
+
+    Secrets must be entered again. There is none if an argument cannot be written in a form.
+
+    Args:
+        record: the call.
+        address: name of the service, as a call is written.
+    """
+    try:
+        fields = list(_fields(record.kwargs()))
+    except (FabricError, ValueError):
+        return None
+    call = f"{address}.{record.method}"
+    return Form(
+        call,
+        "Call again",
+        "The arguments are those of this call, and can be edited.",
+        fields,
+        submit="Call",
+        command=f"%fabric_call {call}",
+    )
+
+
+def _fields(arguments: Mapping[str, Any]) -> Iterator[Field]:
+    """Yield a field for each argument.
+
+    Raises:
+        ValueError: an argument is a table, or too long.
+    """
+    for name, value in arguments.items():
+        if is_secret(name):
+            yield Field(name, "secret: enter it again", required=True)
+            continue
+        if masked(value) != value:
+            raise ValueError(name)
+        text = "" if is_table(value) else json.dumps(value, ensure_ascii=False)
+        if not text or len(text) > MAX_PREFILLED:
+            raise ValueError(name)
+        yield Field(name, value=text)
