@@ -11,8 +11,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -29,17 +27,17 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
-from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.amqp.message import NO_ACK, Delivery, Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
-from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.rpc.access import STRAY, AccessControl
+from fabric_nb.fabric.rpc.acknowledgement import AcknowledgementInTime
 from fabric_nb.fabric.rpc.call_contents import CallContents
 from fabric_nb.fabric.rpc.call_reporter import CallReporter
 from fabric_nb.fabric.rpc.call_threads import call_threads
 from fabric_nb.fabric.rpc.control_channel import ControlChannel
+from fabric_nb.fabric.rpc.control_messages import ControlMessages
 from fabric_nb.fabric.rpc.current_call import current_call
 from fabric_nb.fabric.rpc.expired_calls import ExpiredCallFilter
 from fabric_nb.fabric.rpc.history import CallLog, Outcome
@@ -67,34 +65,23 @@ from fabric_nb.fabric.rpc.served_spans import ServedSpans
 from fabric_nb.fabric.rpc.served_statistics import ServedStatistics
 from fabric_nb.fabric.tracing.tracer import ActiveSpan, Tracer
 from fabric_nb.fabric.wire.calls import (
-    CALL,
     INSTANCE,
     OUTPUT,
     error_message,
     read_call,
 )
 from fabric_nb.fabric.wire.formats import TABLES_HEADER
-from fabric_nb.fabric.wire.instances import PING, InstanceStatus, pong_message
 from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.running_calls import (
     BEGIN_AFTER,
-    CANCEL,
-    EXPIRE,
-    PROBE,
     begin_message,
-    cancelled_message,
     end_message,
-    probe_message,
     wanted_credit,
 )
 
 log = logging.getLogger(__name__)
 
-CHECK_EVERY = 0.25
-"""Seconds between two checks of the running calls."""
-MAX_WAIT = 1.0
-"""Seconds that a call waits behind one that was acknowledged early; then it is requeued."""
 LONG_CALL = 1.0
 """Seconds after which the channel is checked before a call is answered."""
 
@@ -175,7 +162,11 @@ class Server:
             close=partial(self.close, grace=None),
         )
         self.control = ControlChannel(
-            connection, name, instance, self._on_control, on_lost=self._on_control_lost
+            connection,
+            name,
+            instance,
+            lambda message: self._messages.receive(message),
+            on_lost=lambda: self._outgoing.cancel_all(),
         )
         self.running = RunningCalls()
         self.statistics = ServedStatistics(lambda: self.stats)
@@ -186,6 +177,27 @@ class Server:
         self.channel = connection.channel(self._set_up, prefetch=options.prefetch)
         self._replies = Replies(connection, self.channel, self.running, instance)
         self._expired = ExpiredCallFilter(self.channel)
+        self._acknowledgement = AcknowledgementInTime(
+            self._fqn,
+            connection,
+            self.channel,
+            running=self.running,
+            replies=self._replies,
+            requeues=options.redelivered == "run",
+        )
+        self._messages = ControlMessages(
+            name,
+            instance,
+            self.control,
+            access=self.access,
+            rejected=rejected,
+            methods=self._methods,
+            running=self.running,
+            replies=self._replies,
+            outgoing=self._outgoing,
+            instance_calls=self._instance_calls,
+            version=options.version,
+        )
 
     # -- life
 
@@ -199,8 +211,9 @@ class Server:
         call_threads.start(self)
         await self._background.open()
         self._background.keep(self._expired.watch, name="watch")
-        self._background.keep(self._acknowledge_in_time, name="acknowledge in time")
-        self._background.keep(partial(keep_probing, self._probe_callers), name="probe callers")
+        self._background.keep(self._acknowledgement.run, name="acknowledge in time")
+        probing = partial(keep_probing, self._messages.probe_callers)
+        self._background.keep(probing, name="probe callers")
         for name, function in {**functions, DESCRIBE: self._describe}.items():
             self._add(name, function)
         await self.channel.open()
@@ -228,6 +241,7 @@ class Server:
             self.access.restrict(options)
             self.options = options
             self._spans.slow = options.trace_slow
+            self._messages.version = options.version
         wanted = {**functions, DESCRIBE: self._describe}
         for name in [name for name in self._methods if name not in wanted]:
             await self._remove(name)
@@ -435,159 +449,10 @@ class Server:
             return
         method.queue.put(delivery)
 
-    async def _acknowledge_in_time(self) -> None:
-        """Acknowledge long calls before the broker requeues them, until cancelled.
-
-        The broker then delivers the next call. It waits for a worker, and is requeued after
-        `MAX_WAIT` seconds for other instances.
-        """
-        while True:
-            await asyncio.sleep(CHECK_EVERY)
-            now = time.monotonic()
-            for running in self.running:
-                if now - running.since > self.channel.acknowledge_within - CHECK_EVERY:
-                    self._check_limit(running)
-                    self._replies.acknowledge(running)
-                if not running.ended:
-                    running.checked = now
-            if self.options.redelivered == "refuse":
-                continue
-            crowded = (one for one in self.running if one.acknowledged and one.worker is not None)
-            for method in {running.method for running in crowded}:
-                if method.consumer_tag:  # else it is leaving, and its queue may be gone
-                    self._requeue_waiting(method, now)
-
-    def _check_limit(self, running: RunningCall) -> None:
-        """Warn of a method whose calls run for longer than the broker allows, once.
-
-        If the loop was blocked for so long, later calls are acknowledged when they begin, because
-        they cannot be while they run.
-        """
-        limit, method = self._connection.capabilities.consumer_timeout, running.method
-        if limit is None or running.acknowledged or time.monotonic() - running.since <= limit:
-            return
-        if running.checked - running.since < self.channel.acknowledge_within:
-            method.blocks_too_long = True
-        if not method.exceeds_limit:
-            method.exceeds_limit = True
-            log.warning(
-                "%s.%s has run for longer than %g s, for which the broker waits for its"
-                " acknowledgement (consumer_timeout), and another instance may have run the same"
-                " call. From now on its calls are acknowledged %s, and are then lost if their"
-                " instance is.",
-                self._fqn,
-                method.name,
-                limit,
-                "when they begin, because the event loop was blocked"
-                if method.blocks_too_long
-                else "before that",
-            )
-
-    def _requeue_waiting(self, method: ServedMethod, now: float) -> None:
-        if not method.queue or method.crowded_since is None:
-            method.crowded_since = now
-        elif now - method.crowded_since >= MAX_WAIT:
-            for delivery in [method.queue.get_nowait() for _ in range(len(method.queue))]:
-                if delivery.generation == NO_ACK:  # of this instance only
-                    method.queue.put(delivery)
-                else:
-                    self.channel.reject(delivery, requeue=True)
-                method.queue.task_done()
-
     def _answer_apart(self, running: RunningCall) -> None:
         """Answer a call beside those of the workers."""
         name = f"{running.method.name} of {self._instance}"
         self._background.spawn(self._answer(running), name=name)
-
-    # -- messages about calls
-
-    def _on_control(self, delivery: Delivery) -> None:
-        if delivery.type == CALL:
-            self._instance_calls.receive(delivery)
-            return
-        if read_exchange(delivery.origin) not in ("", self.name.api_exchange):
-            self._rejected.add("call", STRAY, delivery)
-            return
-        reply_to = delivery.reply_to or ""
-        if reply_to and not self.access.is_reply_queue(reply_to):
-            self._rejected.add("call", f"It wants its reply in {reply_to[:255]!r}.", delivery)
-            return
-        try:
-            if delivery.type == PING:
-                self._answer_ping(delivery)
-            elif delivery.type == CANCEL:
-                self._cancel(delivery)
-            elif delivery.type == EXPIRE:
-                self._expire(delivery)
-            elif delivery.type != PROBE:
-                self._outgoing.grant(delivery)
-        except MalformedMessage as error:
-            self._rejected.add("stream", error, delivery)
-        except ConnectionLost as lost:  # the caller asks again
-            log.debug("A message about calls of %s was not answered: %s", self.name, lost)
-
-    def _probe_callers(self) -> None:
-        """Cancel item streams, and calls whose callers have asked for any report, if they are gone.
-
-        Other callers do not know probes, or let their calls continue.
-        """
-        for running in self.running:
-            reply_to, correlation_id = running.key
-            is_watched = running.report and not running.continues
-            if reply_to and (is_watched or running.worker is None):
-                probe = probe_message(correlation_id)
-                self.control.send(reply_to, probe, partial(self._on_probed, running))
-
-    def _on_probed(self, running: RunningCall, error: FabricError | None) -> None:
-        if isinstance(error, Unroutable):
-            self._replies.acknowledge(running)
-            running.cancel()
-
-    def _on_control_lost(self) -> None:
-        self._outgoing.cancel_all()
-
-    def _answer_ping(self, delivery: Delivery) -> None:
-        now = time.monotonic()
-        methods = {
-            method.name: None if method.created is None else now - method.created
-            for method in self._methods.values()
-            if method.consumer_tag
-        }
-        if delivery.reply_to and self.access.admits(self.access.identify(delivery)):
-            waiting = (call for method in self._methods.values() for call in method.queue)
-            calls = self.running.statuses(delivery.reply_to, waiting)
-            status = InstanceStatus(
-                self._instance,
-                methods,
-                calls,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                version=self.options.version,
-                up=now - self._instance_calls.began,
-                time=time.time(),
-            )
-            self.control.send(delivery.reply_to, pong_message(status, delivery.correlation_id))
-
-    def _cancel(self, delivery: Delivery) -> None:
-        """Cancel a call that is running, waits for a worker, or has not arrived."""
-        correlation_id = delivery.correlation_id
-        if not correlation_id:
-            return
-        stopped = True
-        if (running := self.running.find(correlation_id)) is not None:
-            self._replies.acknowledge(running)  # no other instance is to run it
-            stopped = running.cancel()
-        else:
-            self.running.refuse(correlation_id)
-        if running is not None and delivery.reply_to:
-            message = cancelled_message(correlation_id, stopped=stopped)
-            self.control.send(delivery.reply_to, message)
-
-    def _expire(self, delivery: Delivery) -> None:
-        """Refuse a call that waits for a worker or has not arrived; one that runs continues."""
-        correlation_id = delivery.correlation_id
-        if correlation_id and self.running.find(correlation_id) is None:
-            self.running.refuse(correlation_id)
 
     # -- one call
 
@@ -693,7 +558,7 @@ class Server:
         if seconds > LONG_CALL:  # the broker may have closed the channel while the loop was blocked
             with contextlib.suppress(FabricError):
                 await self.channel.check()
-            self._check_limit(running)
+            self._acknowledgement.check_limit(running)
         await self._replies.send(running, reply)
 
     async def _outcome(
