@@ -209,7 +209,7 @@ _OWN_MODULES = {
     __name__,
     "fabric_nb.fabric.rpc.methods",
     "fabric_nb.fabric.rpc.replies",
-    "fabric_nb.fabric.rpc.server",
+    "fabric_nb.fabric.rpc.call_runner",
     "fabric_nb.fabric.rpc.item_streams",
     "asyncio.threads",
     "concurrent.futures.thread",
