@@ -9,16 +9,20 @@ import pandas as pd
 import pytest
 
 from fabric_nb.errors import NotKept
+from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.rpc import history
-from fabric_nb.fabric.rpc.call_contents import MAX_BODY, Body, CallContents, is_secret, masked
+from fabric_nb.fabric.rpc.call_contents import MAX_BODY, CallContents, is_secret, masked
 from fabric_nb.fabric.rpc.history import CallLog, CallRecord
+from fabric_nb.fabric.wire.calls import RESULT, Request
 from fabric_nb.fabric.wire.codec import encode
+from fabric_nb.fabric.wire.formats import TABLES_HEADER
 
 
 def add(calls: CallLog, method: str = "quote", arguments: Any = None, result: Any = None) -> None:
     contents = CallContents()
-    contents.keep_request(*encode(arguments or {}))
-    contents.reply = Body(*encode(result))
+    contents.request = Request.of(arguments or {})
+    body, tables = encode(result)
+    contents.reply = Message(body, type=RESULT, headers={TABLES_HEADER: tables})
     fields = (time.time(), "made", "shop.pricing.main", method, 1.0, "ok")
     calls.add(CallRecord(*cast("Any", fields), contents=contents))
 
@@ -73,7 +77,7 @@ def test_contents_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         add(calls, arguments={"text": "x" * 10_000})
     with pytest.raises(NotKept):
         _ = calls[2].arguments
-    kept = [one for one in calls.records if one.contents and one.contents.kept > 1000]
+    kept = [one for one in calls.records if one.contents and one.contents.request]
     assert 7 <= len(kept) <= 9
     assert calls[-1].arguments == {"text": "x" * 10_000}
 

@@ -17,11 +17,12 @@ import pytest
 
 from fabric_nb.errors import CallTimeout, InvalidArgument
 from fabric_nb.fabric.amqp.connection import State
+from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.values import valid
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.discovery.registry import Registry
-from fabric_nb.fabric.rpc.call_contents import Body, CallContents
+from fabric_nb.fabric.rpc.call_contents import CallContents
 from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.history import CallLog, CallRecord
@@ -30,6 +31,7 @@ from fabric_nb.fabric.rpc.map_rows import row_source
 from fabric_nb.fabric.rpc.mapping import MapHandle, Maps
 from fabric_nb.fabric.rpc.methods import MethodStats
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
+from fabric_nb.fabric.wire.calls import RESULT, Request
 from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.logs import LogRecord
@@ -667,8 +669,8 @@ def test_calls_view_is_incremental() -> None:
 def sent_call(calls: CallLog, arguments: dict[str, Any], result: Any) -> CallRecord:
     """Add a call with its contents, as if it was made."""
     contents = CallContents()
-    contents.keep_request(*encode(arguments))
-    contents.reply = Body(*encode(result))
+    contents.request = Request.of(arguments)
+    contents.reply = Message(encode(result)[0], type=RESULT)
     made(calls, "quote", contents=contents)
     return calls[-1]
 

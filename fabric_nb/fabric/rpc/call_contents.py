@@ -8,7 +8,7 @@ from typing import Any
 
 from fabric_nb.errors import MalformedMessage, NotKept
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.wire.calls import RESULT
+from fabric_nb.fabric.wire.calls import RESULT, Request
 from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.fabric.wire.formats import TABLES_HEADER
 
@@ -17,7 +17,6 @@ MAX_BODY = 1024 * 1024
 MASK = "***"
 """Text in place of a secret."""
 
-_NO_HEADERS: Mapping[str, Any] = {}
 _SECRET = re.compile(
     r"(?:^|_)(?:pass(?:word|wd|phrase|code)?|pwd|pin|secret|token|credentials?|authorization"
     r"|(?:api|private|access|secret|signing|encryption)_?key)\d*$"
@@ -25,109 +24,92 @@ _SECRET = re.compile(
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-class Body:
-    """Body of a request or reply as it was sent, if it is kept.
-
-    Attributes:
-        size: its bytes.
-    """
-
-    __slots__ = ("_bytes", "_tables", "size")
-
-    def __init__(self, body: bytes, tables: object) -> None:
-        self.size = len(body)
-        self._bytes: bytes | None = body if self.size <= MAX_BODY else None
-        self._tables = tables
-
-    @property
-    def kept(self) -> int:
-        """Bytes that are kept."""
-        return 0 if self._bytes is None else self.size
-
-    def drop(self) -> None:
-        """Keep the size only."""
-        self._bytes, self._tables = None, None
-
-    def value(self, label: str) -> Any:
-        """Return the value, decoded again each time.
-
-        Raises:
-            NotKept: the body is not kept; the message begins with the `label`.
-        """
-        if self._bytes is None:
-            raise NotKept(f"{label} are not kept: they have {self.size:,} bytes.")
-        return decode(self._bytes, self._tables)
-
-
 class CallContents:
-    """Arguments and result of one call.
+    """Arguments and result of one call, as they were sent.
+
+    It is filled in while the call runs, and bounded when that has ended. Messages are referred to
+    and not copied or decoded, because each call has contents and few are read.
 
     Attributes:
-        request: body of the request; None if it was not sent.
-        reply: body of the reply with the result; None if there is none.
+        request: the request; None if it was not sent, or is not kept.
+        reply: the reply with the result; None if there is none, or it is not kept.
+        request_size: bytes of the arguments; None if the call was not sent.
+        reply_size: bytes of the result; None if there is none.
     """
 
-    __slots__ = ("reply", "request")
+    request: Request | Delivery | None = None
+    reply: Delivery | Message | None = None
+    request_size: int | None = None
+    reply_size: int | None = None
 
-    def __init__(self) -> None:
-        self.request: Body | None = None
-        self.reply: Body | None = None
+    def settle(self) -> int:
+        """Note the sizes and drop what is too large; return the number of bytes that are kept."""
+        request, reply, kept = self.request, self.reply, 0
+        if request is not None:
+            self.request_size = size = len(request.body)
+            if size > MAX_BODY:
+                self.request = None
+            else:
+                kept = size
+        if reply is not None:
+            if reply.type != RESULT:
+                self.reply = None
+                return kept
+            self.reply_size = size = len(reply.body)
+            if size > MAX_BODY:
+                self.reply = None
+            else:
+                kept += size
+        return kept
 
-    def keep_request(self, body: bytes, tables: object) -> None:
-        """Keep the body of the request, and the descriptor of its tables."""
-        self.request = Body(body, tables)
-
-    def keep_reply(self, reply: Message | Delivery) -> None:
-        """Keep the body of the reply, if it is a result."""
-        if reply.type == RESULT:
-            self.reply = Body(reply.body, (reply.headers or _NO_HEADERS).get(TABLES_HEADER))
-
-    @property
-    def kept(self) -> int:
-        """Bytes that are kept."""
-        return sum(body.kept for body in (self.request, self.reply) if body is not None)
-
-    def drop(self) -> None:
-        """Keep the sizes only."""
-        for body in (self.request, self.reply):
-            if body is not None:
-                body.drop()
+    def drop(self) -> int:
+        """Keep the sizes only; return the number of bytes that were kept."""
+        kept = sum(len(one.body) for one in (self.request, self.reply) if one is not None)
+        self.request = self.reply = None
+        return kept
 
     def arguments(self, label: str) -> dict[str, Any]:
-        """Return the arguments.
+        """Return the arguments, decoded again each time.
+
+        Args:
+            label: the call, as errors name it.
 
         Raises:
             NotKept: they are not kept, or the call was not sent.
         """
-        if self.request is None:
+        if self.request_size is None:
             raise NotKept(f"{label} was not sent, and has no arguments here.")
-        value = self.request.value(f"The arguments of {label}")
+        if self.request is None:
+            raise _not_kept(f"arguments of {label}", self.request_size)
+        value = _decoded(self.request)
         if not isinstance(value, dict):
             raise MalformedMessage("A call's body must be a JSON object of keywords.")
         return value
 
     def result(self, label: str) -> Any:
-        """Return the result.
+        """Return the result, decoded again each time.
+
+        Args:
+            label: the call, as errors name it.
 
         Raises:
             NotKept: it is not kept, or there is none.
         """
-        if self.reply is None:
+        if self.reply_size is None:
             raise NotKept(f"{label} has no result here.")
-        return self.reply.value(f"The results of {label}")
+        if self.reply is None:
+            raise _not_kept(f"results of {label}", self.reply_size)
+        return _decoded(self.reply)
 
 
-class _NoContents(CallContents):
-    """Keeps nothing, for calls without a record."""
-
-    def keep_request(self, body: bytes, tables: object) -> None:
-        pass
-
-    def keep_reply(self, reply: Message | Delivery) -> None:
-        pass
+def _not_kept(what: str, size: int) -> NotKept:
+    return NotKept(f"The {what} are not kept: they have {size:,} bytes.")
 
 
-NO_CONTENTS = _NoContents()
+def _decoded(sent: Request | Delivery | Message) -> Any:
+    if isinstance(sent, Request):
+        return decode(sent.body, sent.tables)
+    return decode(sent.body, (sent.headers or {}).get(TABLES_HEADER))
 
 
 def is_secret(name: str) -> bool:

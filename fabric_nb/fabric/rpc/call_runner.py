@@ -325,10 +325,7 @@ class CallRunner:
             return
         self._callers.record(running.caller.service, method.name, failed=error is not None)
         contents = CallContents()
-        tables = delivery.headers.get(TABLES_HEADER)
-        contents.keep_request(delivery.body, tables)
-        if reply is not None:
-            contents.keep_reply(reply)
+        contents.request, contents.reply = delivery, reply
         record = self._log.record_served(
             self._service,
             method.name,
@@ -341,6 +338,7 @@ class CallRunner:
             contents=contents,
         )
         if error is not None:
+            tables = delivery.headers.get(TABLES_HEADER)
             self._log.keep_failed(record, delivery.body, tables)
 
 

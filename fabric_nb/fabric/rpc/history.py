@@ -240,7 +240,7 @@ class CallLog:
         if len(self._newest) > MAX_RECORDS:
             self._retire(self._newest.popleft())
         if record.contents is not None:
-            self._size += record.contents.kept
+            self._size += record.contents.settle()
             if self._size > MAX_BODIES:
                 self._drop_contents()
 
@@ -265,8 +265,7 @@ class CallLog:
 
     def _drop(self, record: CallRecord) -> None:
         if record.contents is not None:
-            self._size -= record.contents.kept
-            record.contents.drop()
+            self._size -= record.contents.drop()
 
     # -- records
 

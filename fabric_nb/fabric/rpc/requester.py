@@ -31,7 +31,7 @@ from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.waiting import can_wait
 from fabric_nb.fabric.rpc.access import is_reply_queue
-from fabric_nb.fabric.rpc.call_contents import NO_CONTENTS, CallContents
+from fabric_nb.fabric.rpc.call_contents import CallContents
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.cancellation import cancellation, explain_cancellation
 from fabric_nb.fabric.rpc.in_flight import InFlightCall, InFlightCalls
@@ -137,7 +137,7 @@ class Requester:
         correlation_id: str = "",
         instance: str = "",
         span: ActiveSpan | None = None,
-        contents: CallContents = NO_CONTENTS,
+        contents: CallContents | None = None,
     ) -> Any:
         """Call a method and return its result.
 
@@ -168,7 +168,8 @@ class Requester:
             MessageTooLarge: the broker does not accept arguments of this size.
         """
         request = Request.of(kwargs)  # first, so that it raises whether connected or not
-        contents.keep_request(request.body, request.tables)
+        contents = contents or CallContents()
+        contents.request = request
         loop = asyncio.get_running_loop()
         now = loop.time()
         deadline = math.inf if timeout is None else now + timeout
@@ -248,7 +249,7 @@ class Requester:
         finally:
             self._calls.pop(correlation_id, None)
             call.reply.cancel()
-        contents.keep_reply(delivery)
+        contents.reply = delivery
         if report is not None or span is not None:
             _note_reply(delivery, report, span)
         return await self._result(delivery, given or timeout, f"{name.fqn}.{method}")
@@ -263,7 +264,7 @@ class Requester:
         correlation_id: str = "",
         instance: str = "",
         span: ActiveSpan | None = None,
-        contents: CallContents = NO_CONTENTS,
+        contents: CallContents | None = None,
     ) -> AsyncGenerator[Any, None]:
         """Call a method and yield the items of its generator as they arrive.
 
@@ -273,7 +274,8 @@ class Requester:
         Arguments and errors are those of `call`, with `timeout` for each item.
         """
         request = Request.of(kwargs)
-        contents.keep_request(request.body, request.tables)
+        contents = contents or CallContents()
+        contents.request = request
         correlation_id = correlation_id or new_correlation_id()
         label = f"{name.fqn}.{method}"
         channel, loop = self._channel_to(name), asyncio.get_running_loop()

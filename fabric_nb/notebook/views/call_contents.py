@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fabric_nb.errors import FabricError
-from fabric_nb.fabric.rpc.call_contents import Body, is_secret, masked
+from fabric_nb.fabric.rpc.call_contents import is_secret, masked
 from fabric_nb.fabric.rpc.history import CallRecord
 from fabric_nb.libraries import is_table
 from fabric_nb.notebook.pages import glimpse
@@ -19,14 +19,18 @@ MAX_PREFILLED = 1_000
 
 def sizes(record: CallRecord) -> str:
     """Return the sizes of the arguments and of the result in one line; empty if there are none."""
-    if record.contents is None:
+    contents = record.contents
+    if contents is None:
         return ""
-    bodies = (("arguments", record.contents.request), ("result", record.contents.reply))
-    return " · ".join(f"{name}: {_size(body)}" for name, body in bodies if body is not None)
-
-
-def _size(body: Body) -> str:
-    return f"{body.size:,} bytes" if body.kept else f"{body.size:,} bytes, not kept"
+    parts = (
+        ("arguments", contents.request, contents.request_size),
+        ("result", contents.reply, contents.reply_size),
+    )
+    return " · ".join(
+        f"{name}: {size:,} bytes{'' if kept else ', not kept'}"
+        for name, kept, size in parts
+        if size is not None
+    )
 
 
 def contents_text(record: CallRecord) -> str:
@@ -35,7 +39,7 @@ def contents_text(record: CallRecord) -> str:
         return ""
     number = record.number
     parts = [_section("Arguments", lambda: _assignments(record.arguments))]
-    if record.contents.reply is not None:
+    if record.contents.reply_size is not None:
         parts.append(_section("Result", lambda: [_shown(masked(record.result))]))
     return "\n".join([*parts, f"All of it: fabric.calls[{number}].arguments and .result"])
 
