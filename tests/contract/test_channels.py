@@ -36,7 +36,7 @@ class Consumer:
 
     async def set_up(self, channel):
         await channel.topology.declare_queue(QUEUE, durable=True)
-        await channel.consume(QUEUE, self.received.append, no_ack=self.no_ack)
+        await channel.consumers.start(QUEUE, self.received.append, no_ack=self.no_ack)
 
     async def count(self, count, *, timeout=60):
         await until(lambda: len(self.received) >= count, timeout=timeout)
@@ -186,12 +186,12 @@ async def test_a_cancelled_consumer(connection):
     consumer = Consumer()
     async with connection.channel() as channel:
         await channel.topology.declare_queue(QUEUE, durable=True)
-        tag = await channel.consume(QUEUE, consumer.received.append, no_ack=True)
+        tag = await channel.consumers.start(QUEUE, consumer.received.append, no_ack=True)
         await channel.publish("", QUEUE, Message(b"1"))
         await consumer.count(1)
-        await channel.cancel(tag)
+        await channel.consumers.cancel(tag)
         await channel.publish("", QUEUE, Message(b"2"))
-        await channel.consume(QUEUE, consumer.received.append, no_ack=True)
+        await channel.consumers.start(QUEUE, consumer.received.append, no_ack=True)
         await consumer.count(2)
         assert channel.generation == 1
 

@@ -162,7 +162,7 @@ async def test_permissions_of_a_server(bank, bank_api, members, rabbitmq, vhost)
         lambda channel, _: channel.topology.bind(
             methods_queue("bank", "transfer"), f"{API}.lookup", methods_queue("lookup", "twice")
         ),
-        lambda channel, _: channel.consume(methods_queue("bank", "transfer"), print),
+        lambda channel, _: channel.consumers.start(methods_queue("bank", "transfer"), print),
     ):
         async with fabric.member.connection.channel() as channel:
             queue = await channel.topology.declare_queue(exclusive=True)

@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel as AmqpChannel
 from pamqp import commands as spec
 
@@ -24,11 +23,9 @@ from fabric_nb.errors import (
     NotConnected,
     TransientQueuesRefused,
 )
+from fabric_nb.fabric.amqp.consumers import Consumers
 from fabric_nb.fabric.amqp.fast_channel import (
-    Batches,
     FastChannel,
-    OnBatch,
-    OnDelivery,
     OnOutcome,
     Reason,
 )
@@ -43,7 +40,7 @@ from fabric_nb.fabric.amqp.translation import connection_lost, translated
 from fabric_nb.fabric.core.backoff import backoff
 
 if TYPE_CHECKING:
-    from aio_pika import IncomingMessage
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +48,6 @@ FIRST_RACE, RACES = 0.01, 8
 """Seconds before a setup is repeated because something that it declared is missing; repetitions."""
 CLOSE_TIMEOUT = 0.5
 """Seconds to wait for the broker's answer when a channel is closed."""
-CONSUME_TIMEOUT = 15.0
-"""Seconds; RabbitMQ (seen with 4.3) may never answer for a stream that is being deleted."""
-
 Setup = Callable[["Channel"], Awaitable[None]]
 
 
@@ -94,6 +88,7 @@ class Channel:
 
     Attributes:
         topology: exchanges, queues and bindings that the channel declares.
+        consumers: consumers that it has started.
         generation: number of times that the channel was opened.
     """
 
@@ -108,7 +103,6 @@ class Channel:
     ) -> None:
         self._connection = connection
         self._on_lost_hook = on_lost
-        self._callbacks: set[asyncio.Task[None]] = set()
         self._setup = setup
         self._prefetch = prefetch
         self._confirms = confirms
@@ -119,6 +113,7 @@ class Channel:
         self._closed = True
         self.generation = 0
         self.topology = Topology(connection, self._current, self.ready)
+        self.consumers = Consumers(connection, self.topology, self._current, lambda: self._fast)
 
     # -- opening and closing
 
@@ -216,7 +211,7 @@ class Channel:
     async def close(self) -> None:
         """Close until it is opened again; the broker requeues unacknowledged deliveries."""
         self._closed = True
-        self._cancel_callbacks()
+        self.consumers.cancel_callbacks()
         self._ready.set()
         self._attempted.set()
         self._connection.unregister(self)
@@ -235,13 +230,9 @@ class Channel:
     def abandon(self) -> None:
         """Give the channel up with its connection; operations that wait for it raise."""
         self._closed = True
-        self._cancel_callbacks()
+        self.consumers.cancel_callbacks()
         self._release()
         self._ready.set()
-
-    def _cancel_callbacks(self) -> None:
-        for task in self._callbacks:
-            task.cancel()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -428,78 +419,6 @@ class Channel:
             except MessageTooLarge as refused:
                 raise MessageTooLarge.of(size, refused.limit, label=label) from None
 
-    async def consume(
-        self,
-        queue: str,
-        on_delivery: OnDelivery,
-        *,
-        no_ack: bool = False,
-        exclusive: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Start a consumer and return its tag; `on_delivery` is called in order of arrival.
-
-        It must be quick and must not raise; use `consume_messages` for coroutines.
-        """
-        amqp, fast = self._current(), self._fast
-        tag = f"fabric_nb.{next(_TAGS)}"
-        assert fast is not None  # noqa: S101 - set and cleared together with `_amqp`
-        fast.consumers[tag.encode()] = on_delivery  # before the first delivery can arrive
-        try:
-            with self._translated():
-                async with asyncio.timeout(CONSUME_TIMEOUT):
-                    await amqp.basic_consume(
-                        queue,
-                        _never,
-                        no_ack=no_ack,
-                        exclusive=exclusive,
-                        consumer_tag=tag,
-                        arguments=dict(arguments or {}),
-                    )
-        except TimeoutError:
-            raise self._lost() from None
-        self.topology.consumers[tag] = queue
-        return tag
-
-    async def consume_batches(
-        self, queue: str, on_batch: OnBatch, *, arguments: Mapping[str, Any] | None = None
-    ) -> str:
-        """Start a consumer as `consume`; `on_batch` is called with deliveries read together."""
-        fast = self._fast
-        if fast is None:
-            raise self._lost()
-        return await self.consume(queue, Batches(fast, on_batch), arguments=arguments)
-
-    async def consume_messages(
-        self, queue: str, callback: Callable[[IncomingMessage], Awaitable[object]]
-    ) -> str:
-        """Start a consumer that awaits `callback` with aio-pika's own message object.
-
-        These are the message objects that amqp-fabric passes to the callbacks of `subscribe_data`.
-        A running callback is not cancelled when the channel is lost, only when it is closed.
-        """
-        from fabric_nb.fabric.amqp.timed_message import TimedMessage  # slow to import
-
-        async def deliver(delivered: DeliveredMessage) -> None:
-            message = TimedMessage(delivered)
-            task = asyncio.ensure_future(message.handle(callback, self.acknowledge_within))
-            self._callbacks.add(task)
-            task.add_done_callback(self._callbacks.discard)
-
-        with self._translated():
-            started = await self._current().basic_consume(queue, deliver)
-        tag = str(started.consumer_tag)
-        self.topology.consumers[tag] = queue
-        return tag
-
-    async def cancel(self, consumer_tag: str) -> None:
-        """Stop a consumer; its unacknowledged deliveries stay with this channel."""
-        self.topology.consumers.pop(consumer_tag, None)
-        with self._translated():
-            await self._current().basic_cancel(consumer_tag)
-        if self._fast is not None:
-            self._fast.consumers.pop(consumer_tag.encode(), None)
-
     async def publish(
         self, exchange: str, routing_key: str, message: Message, *, mandatory: bool = False
     ) -> None:
@@ -587,13 +506,6 @@ class Channel:
         if fast is None or fast.closed or delivery.generation != self.generation:
             return None
         return fast
-
-
-_TAGS = itertools.count(1)
-
-
-async def _never(_: DeliveredMessage) -> None:
-    pass  # required by aiormq; deliveries are intercepted before it would call this
 
 
 def _settle(confirmed: asyncio.Future[None], error: FabricError | None) -> None:

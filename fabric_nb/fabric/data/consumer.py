@@ -91,7 +91,7 @@ class StreamConsumer:
     async def delete_queue(self) -> None:
         """Delete the queue with all messages in it."""
         # Cancelled first, because the broker cancels consumers of a queue that others delete.
-        await self.channel.cancel(self._tag)
+        await self.channel.consumers.cancel(self._tag)
         await self.channel.topology.delete_queue(self._queue.name)
 
     async def close(self) -> None:
@@ -160,7 +160,7 @@ class StreamConsumer:
             self._waiting_bytes = sum(len(one.body) for one in self._waiting)
             self._repeated.clear()
         await channel.topology.bind(queue, self._exchange, arguments=match_all(self._headers))
-        self._tag = await channel.consume_batches(
+        self._tag = await channel.consumers.start_batches(
             queue, self._receive_all, arguments=self._queue.arguments
         )
 

@@ -234,7 +234,7 @@ class StreamQueue:
                 reached.set()
 
         async with connection.channel(prefetch=_LAST_CHUNK) as channel:
-            await channel.consume(self.name, look, arguments={_OFFSET: "last"})
+            await channel.consumers.start(self.name, look, arguments={_OFFSET: "last"})
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CHUNK_TIMEOUT):
                     await reached.wait()

@@ -80,7 +80,7 @@ class Streams:
             await channel.topology.declare_exchange(exchange, "headers", durable=True)
             queue = await shared.declare(channel)
             await channel.topology.bind(queue, exchange, arguments=wanted)
-            await channel.consume_messages(queue, callback)
+            await channel.consumers.start_messages(queue, callback)
 
         await self._connection.channel(set_up).open()
         self._subscribed.add(name)

@@ -174,7 +174,7 @@ class Listener:
         for message_type in message_types:
             arguments = {"x-match": "all", MSG_TYPE: message_type}
             await channel.topology.bind(queue, self.exchange, arguments=arguments)
-        await channel.consume(queue, self._on_keep_alive, no_ack=True)
+        await channel.consumers.start(queue, self._on_keep_alive, no_ack=True)
 
     async def request_keep_alives(self) -> None:
         """Request keep-alives of all fabric_nb members now, if this user may."""

@@ -107,7 +107,7 @@ async def listening(target: Target, connection: Connection) -> AsyncIterator[Rec
         queue = await channel.topology.declare_queue(exclusive=True, auto_delete=True)
         keep_alives = {"x-match": "all", MSG_TYPE: KEEP_ALIVE}
         await channel.topology.bind(queue, exchange, arguments=keep_alives)
-        await channel.consume(queue, received.receive, no_ack=True)
+        await channel.consumers.start(queue, received.receive, no_ack=True)
 
     async with AsyncExitStack() as stack:
         with contextlib.suppress(BrokerRefused):  # reported by the checks of permissions
@@ -142,7 +142,7 @@ async def _query_clocks(
 
     async with connection.channel() as channel:
         queue = await channel.topology.declare_queue(exclusive=True, auto_delete=True)
-        await channel.consume(queue, on_reply, no_ack=True)
+        await channel.consumers.start(queue, on_reply, no_ack=True)
         for name, member in unknown:
             key = secrets.token_hex(16)
             pending[key] = member

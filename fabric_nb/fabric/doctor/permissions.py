@@ -152,7 +152,7 @@ async def _calling(name: ServiceName, connection: Connection) -> Finding:
         await channel.topology.bind(
             queue, DEAD_LETTER_EXCHANGE, arguments={"From": queue, "x-match": "any"}
         )
-        await channel.consume(queue, lambda _: None, no_ack=True, exclusive=True)
+        await channel.consumers.start(queue, lambda _: None, no_ack=True, exclusive=True)
 
     async with _restored(connection, DEAD_LETTER_EXCHANGE):
         refused = await _set_up(connection, replies)
@@ -170,7 +170,7 @@ async def _serving(name: ServiceName, connection: Connection) -> Finding:
         await channel.topology.declare_exchange(name.api_exchange, "direct", auto_delete=True)
         await channel.topology.declare_shared_queue(queue, _METHOD_QUEUE)
         await channel.topology.bind(queue, name.api_exchange, queue)
-        await channel.consume(queue, lambda _: None)
+        await channel.consumers.start(queue, lambda _: None)
 
     async with _restored(connection, name.api_exchange):
         refused = await _set_up(connection, serve)

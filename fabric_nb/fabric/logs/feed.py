@@ -128,7 +128,7 @@ class LogFeed:
         queue = await channel.topology.declare_exclusive_queue()
         for arguments in self._bindings():
             await channel.topology.bind(queue, exchange, arguments=arguments)
-        await channel.consume(queue, self._on_record, no_ack=True)
+        await channel.consumers.start(queue, self._on_record, no_ack=True)
 
     def _bindings(self) -> Iterator[dict[str, str]]:
         """Yield the arguments of the bindings: one for each level, so that the broker filters."""

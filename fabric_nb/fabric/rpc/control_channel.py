@@ -81,5 +81,5 @@ class ControlChannel:
         queue = await channel.topology.declare_exclusive_queue()
         for key in (self._name.instances_key, self._name.instance_key(self._instance)):
             await channel.topology.bind(queue, exchange, key)
-        await channel.consume(queue, self._on_message, no_ack=True)
+        await channel.consumers.start(queue, self._on_message, no_ack=True)
         self.queue = queue

@@ -49,12 +49,12 @@ class MethodQueues:
         queue = self._name.method_queue(method)
         others = await channel.topology.declare_shared_queue(queue, _ARGUMENTS)
         await channel.topology.bind(queue, self._name.api_exchange, queue)
-        return await channel.consume(queue, on_delivery), others > 0
+        return await channel.consumers.start(queue, on_delivery), others > 0
 
     async def release(self, channel: Channel, method: str, consumer_tag: str) -> None:
         """Stop consuming the calls of a method."""
         del method
-        await channel.cancel(consumer_tag)
+        await channel.consumers.cancel(consumer_tag)
 
 
 class LeaderQueue(MethodQueues):
@@ -103,7 +103,7 @@ class LeaderQueue(MethodQueues):
             self._generation = channel.generation
             arguments = {**_ARGUMENTS, "x-single-active-consumer": True}
             self._others = await channel.topology.declare_shared_queue(self._queue, arguments) > 0
-            self._tag = await channel.consume(self._queue, partial(self._dispatch, channel))
+            self._tag = await channel.consumers.start(self._queue, partial(self._dispatch, channel))
         await channel.topology.bind(self._queue, self._name.api_exchange, key)
         return self._tag, self._others
 

@@ -509,7 +509,7 @@ class Requester:
         await channel.topology.bind(
             queue, DEAD_LETTER_EXCHANGE, arguments={"From": queue, "x-match": "any"}
         )
-        await channel.consume(queue, self._on_reply, no_ack=True, exclusive=True)
+        await channel.consumers.start(queue, self._on_reply, no_ack=True, exclusive=True)
         self.reply_queue = queue
 
     def _on_reply(self, delivery: Delivery) -> None:

@@ -235,7 +235,7 @@ class Server:
             consumer_tag, method.consumer_tag = method.consumer_tag, ""
             if consumer_tag:
                 with contextlib.suppress(ConnectionLost, BrokerRefused):
-                    await self.channel.cancel(consumer_tag)
+                    await self.channel.consumers.cancel(consumer_tag)
 
     async def close(self, grace: float | None = 0.0) -> None:
         """Stop consuming, wait `grace` seconds for in-flight calls (None: no limit), and close.

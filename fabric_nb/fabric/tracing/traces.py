@@ -147,7 +147,7 @@ class Traces:
         self._queue = await channel.topology.declare_exclusive_queue()
         for domain in tuple(self._domains):
             await self._bind(domain, channel)
-        await channel.consume(self._queue, self._on_spans, no_ack=True)
+        await channel.consumers.start(self._queue, self._on_spans, no_ack=True)
 
     async def _bind(self, domain: str, channel: Channel) -> None:
         exchange = span_exchange(domain)
