@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+
+from fabric_nb.errors import FabricError, MessageTooLarge, NotAcknowledgedInTime
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CONSUMER_TIMEOUT = 1800.0
 """Seconds; RabbitMQ's default of `consumer_timeout` since 3.8.17."""
@@ -37,3 +42,21 @@ class BrokerCapabilities:
     def acknowledge_within(self) -> float:
         """Seconds within which to acknowledge a delivery; the broker checks at intervals."""
         return 0.8 * (self.consumer_timeout or DEFAULT_CONSUMER_TIMEOUT)
+
+    def record(self, error: FabricError, broker: str) -> None:
+        """Record the limit that an error names, if it names one.
+
+        Args:
+            error: error with which the broker has closed a channel.
+            broker: its URI without a password.
+        """
+        if isinstance(error, MessageTooLarge):
+            self.max_message_size = self.accepted_size = error.limit
+        if isinstance(error, NotAcknowledgedInTime) and self.consumer_timeout != error.seconds:
+            self.consumer_timeout = error.seconds
+            log.warning(
+                "%s requeues what is not acknowledged within %g s (its consumer_timeout), and"
+                " closes the channel: calls that run for longer are acknowledged before they end",
+                broker,
+                error.seconds,
+            )

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 from aiormq.channel import Channel as AmqpChannel
 from pamqp import commands as spec
@@ -19,16 +19,11 @@ from fabric_nb.errors import (
     ConnectionLost,
     FabricError,
     MessageTooLarge,
-    NotAcknowledgedInTime,
     NotConnected,
     TransientQueuesRefused,
 )
 from fabric_nb.fabric.amqp.consumers import Consumers
-from fabric_nb.fabric.amqp.fast_channel import (
-    FastChannel,
-    OnOutcome,
-    Reason,
-)
+from fabric_nb.fabric.amqp.fast_channel import FastChannel, OnOutcome, Reason
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.topology import (
     Broker,
@@ -39,15 +34,13 @@ from fabric_nb.fabric.amqp.topology import (
 from fabric_nb.fabric.amqp.translation import connection_lost, translated
 from fabric_nb.fabric.core.backoff import backoff
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
 
 FIRST_RACE, RACES = 0.01, 8
 """Seconds before a setup is repeated because something that it declared is missing; repetitions."""
 CLOSE_TIMEOUT = 0.5
 """Seconds to wait for the broker's answer when a channel is closed."""
+
 Setup = Callable[["Channel"], Awaitable[None]]
 
 
@@ -270,25 +263,9 @@ class Channel:
         if self._closed or self._amqp is not amqp:
             return
         if reason is not None:
-            self._record_limits(reason())
+            self._connection.capabilities.record(reason(), self._connection.masked_uri)
         self._release(reason)
         self._connection.recover(self)
-
-    def _record_limits(self, error: FabricError) -> None:
-        capabilities = self._connection.capabilities
-        if isinstance(error, MessageTooLarge):
-            capabilities.max_message_size = capabilities.accepted_size = error.limit
-        if (
-            isinstance(error, NotAcknowledgedInTime)
-            and capabilities.consumer_timeout != error.seconds
-        ):
-            capabilities.consumer_timeout = error.seconds
-            log.warning(
-                "%s requeues what is not acknowledged within %g s (its consumer_timeout), and"
-                " closes the channel: calls that run for longer are acknowledged before they end",
-                self._connection.masked_uri,
-                error.seconds,
-            )
 
     def _release(self, reason: Reason | None = None) -> None:
         """Let go of a lost AMQP channel; its outcomes fail with `reason`."""
