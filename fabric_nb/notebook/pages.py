@@ -250,6 +250,7 @@ class Page:
         bars: bar chart above the sparkline and the tables.
         chart: sparkline above the tables.
         progress: fraction from 0 to 1, shown as a bar; None for no bar.
+        drawing: picture above the tables, as SVG whose texts are escaped.
         tables: tables; those without rows are not shown.
         printed: output of code, below the tables.
         notes: lines below; text in backquotes is shown as code.
@@ -262,6 +263,7 @@ class Page:
     chart: Chart | None = None
     bars: Bars | None = None
     progress: float | None = None
+    drawing: str = ""
     tables: Sequence[Table] = ()
     printed: str = ""
     notes: Sequence[str] = ()
@@ -288,6 +290,7 @@ class Page:
             parts.append(f'<progress max="1" value="{self.progress:.3f}"></progress>')
         parts += [_bars_html(self.bars)] if self.bars is not None else []
         parts += [_chart_html(self.chart)] if self.chart is not None else []
+        parts += [self.drawing] if self.drawing else []
         parts += [_table_html(table) for table in self.tables if table.rows]
         parts += [f"<pre>{escape(self.printed, None)}</pre>"] if self.printed else []
         parts += [f'<div class="note">{_note(note)}</div>' for note in self.notes]

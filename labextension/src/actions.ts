@@ -17,7 +17,7 @@ import { CellWidget, insertCell, runAbove, runCell } from './insert';
 import { IFormTarget, UiState } from './uiState';
 import { IMethod, IService } from './protocol';
 import { Settings } from './settings';
-import { Row } from './tree';
+import { matchesFilter, Row, serviceKey, typeKey } from './tree';
 
 /** Actions of the panel, shared by mouse, keyboard, menus and command palette. */
 export class Actions {
@@ -148,6 +148,33 @@ export class Actions {
     await this._request({ do: 'act', table: 'streams', name: 'pause', row });
   }
 
+  /** Show a service in the tree, by its full name; false if it is not there. */
+  showService(name: string): boolean {
+    const companion = this.current.companion;
+    const service = companion?.model.services.get(name);
+    if (!companion || !service) {
+      return false;
+    }
+    const { filter, expansion } = companion.uiState;
+    const type = typeKey(service);
+    this._update({
+      filter: matchesFilter(service, filter) ? filter : '',
+      expansion: new Map(expansion).set(type, true)
+    });
+    this._revealed.emit(serviceKey(service));
+    return true;
+  }
+
+  /** Emitted with the key of a row that is to be scrolled to and focused. */
+  get revealed(): ISignal<this, string> {
+    return this._revealed;
+  }
+
+  /** Ask the services who calls them. */
+  async refreshGraph(): Promise<void> {
+    await this._request({ do: 'act', table: 'graph', name: 'refresh' });
+  }
+
   async receiveLogs(): Promise<void> {
     await this._request({ do: 'logs' });
   }
@@ -188,4 +215,5 @@ export class Actions {
   }
 
   private _changed = new Signal<this, void>(this);
+  private _revealed = new Signal<this, string>(this);
 }

@@ -9,6 +9,7 @@ import { Message } from '@lumino/messaging';
 import { AccordionPanel } from '@lumino/widgets';
 
 import { Actions } from './actions';
+import { Calls } from './calls';
 import { ConnectionHeader } from './connection';
 import { fabricIcon } from './icons';
 import { UiState } from './uiState';
@@ -43,6 +44,9 @@ export class FabricPanel extends SidePanel {
     }
     if (this.content instanceof AccordionPanel) {
       this.content.setRelativeSizes(RELATIVE_SIZES);
+      for (const index of COLLAPSED) {
+        this.content.collapse(index);
+      }
     }
     // The header changes their height when its text wraps, without a resize event for them.
     this._resized.observe(this.content.node);
@@ -138,11 +142,15 @@ function selectorOf(element: Element): string | null {
 }
 
 /** Initial relative heights of the sections. */
-const RELATIVE_SIZES = [9, 3, 3, 6];
+const RELATIVE_SIZES = [9, 3, 3, 6, 6];
 
 const SECTIONS: { [label: string]: Section } = {
   Services,
   Streams,
   Serving,
+  'Who calls whom': Calls,
   Logs
 };
+
+/** Sections that are collapsed at first: asking every service costs it a call. */
+const COLLAPSED = [3];

@@ -10,6 +10,7 @@ declare module '*/notebook/table/rows.js' {
 
   export class Rows {
     readonly columns: readonly { readonly label: string }[];
+    readonly ids: readonly number[];
     /** Apply a message of the kernel; false if an earlier message was lost. */
     apply(message: object): boolean;
   }
@@ -33,6 +34,8 @@ declare module '*/notebook/table/table.js' {
     );
     readonly root: HTMLElement;
     readonly actions: Actions;
+    /** Called with the full name of a service that is chosen in the call graph. */
+    onPick: ((name: string) => void) | null;
     attach(element: HTMLElement): void;
     updated(): void;
     dispose(): void;

@@ -102,6 +102,11 @@ export class PanelTable implements IDisposable {
     return complete;
   }
 
+  /** Whether it has no rows. */
+  get isEmpty(): boolean {
+    return this._rows.ids.length === 0;
+  }
+
   /** The view; created by the first call, with its `tools`. */
   view(tools?: RowTools): TableView {
     return (this._view ??= new TableView(
@@ -128,12 +133,14 @@ export class PanelTables implements IDisposable {
   ) {
     this.streams = new PanelTable('streams', send);
     this.serving = new PanelTable('serving', send);
+    this.graph = new PanelTable('graph', send);
     this.logs = new PanelTable('logs', send);
     model.tablesChanged.connect(this._onChanges, this);
   }
 
   readonly streams: PanelTable;
   readonly serving: PanelTable;
+  readonly graph: PanelTable;
   readonly logs: PanelTable;
 
   get isDisposed(): boolean {
@@ -142,14 +149,14 @@ export class PanelTables implements IDisposable {
 
   dispose(): void {
     this._isDisposed = true;
-    for (const table of [this.streams, this.serving, this.logs]) {
+    for (const table of [this.streams, this.serving, this.graph, this.logs]) {
       table.dispose();
     }
   }
 
   private _onChanges(_: PanelModel, changes: TableChanges): void {
     let complete = true;
-    for (const name of ['streams', 'serving', 'logs'] as const) {
+    for (const name of ['streams', 'serving', 'graph', 'logs'] as const) {
       const change = changes[name];
       if (change) {
         complete = this[name].apply(change) && complete;

@@ -77,7 +77,7 @@ export function rows(
   expansion: ReadonlyMap<string, boolean>,
   statistics: ReadonlyMap<string, IStatistics> = new Map()
 ): Row[] {
-  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = wordsOf(filter);
   const groups = new Map<string, IService[]>();
   for (const service of sorted(services, domain)) {
     if (words.length === 0 || matches(service, words)) {
@@ -88,7 +88,7 @@ export function rows(
   const found: Row[] = [];
   let position = 0;
   for (const [name, group] of groups) {
-    const key = `type:${name}`;
+    const key = `type:${name}`; // as in `typeKey`
     const expanded =
       words.length > 0 || isExpanded({ kind: 'type', key }, expansion);
     found.push({
@@ -125,7 +125,7 @@ function serviceRows(
   statistics?: IStatistics
 ): Row[] {
   const name = fullName(service);
-  const key = `service:${name}`;
+  const key = serviceKey(service);
   const expanded = isExpanded({ kind: 'service', key }, expansion);
   const row: IServiceRow = {
     kind: 'service',
@@ -189,6 +189,25 @@ function sorted(services: Iterable<IService>, domain: string): IService[] {
     .map(service => ({ service, key: order(service) }))
     .sort((a, b) => (a.key < b.key ? -1 : 1))
     .map(({ service }) => service);
+}
+
+/** Key of the row of a service. */
+export function serviceKey(service: IService): string {
+  return `service:${fullName(service)}`;
+}
+
+/** Key of the row above the row of a service. */
+export function typeKey(service: IService): string {
+  return `type:${service.domain}.${service.type}`;
+}
+
+/** Whether a service is shown with a filter. */
+export function matchesFilter(service: IService, filter: string): boolean {
+  return matches(service, wordsOf(filter));
+}
+
+function wordsOf(filter: string): string[] {
+  return filter.toLowerCase().split(/\s+/).filter(Boolean);
 }
 
 function matches(service: IService, words: string[]): boolean {

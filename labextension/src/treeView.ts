@@ -34,6 +34,10 @@ export class TreeView {
     this.root.addEventListener('focus', () => this._scroller.focus());
     this.root.addEventListener('keydown', event => this._onKey(event));
     body.addEventListener('click', event => this._onClick(event));
+    actions.revealed.connect((_, key) => {
+      this._revealed = key;
+      this._reveal();
+    });
   }
 
   readonly root: HTMLElement;
@@ -52,6 +56,16 @@ export class TreeView {
       this.root.scrollTop = 0;
     }
     this._scroller.paint();
+    this._reveal();
+  }
+
+  /** Focus the row that is to be revealed, once it is shown. */
+  private _reveal(): void {
+    if (this._revealed && this._keys.includes(this._revealed)) {
+      const key = this._revealed;
+      this._revealed = null;
+      this._scroller.focusRow(key);
+    }
   }
 
   paint(): void {
@@ -180,6 +194,7 @@ export class TreeView {
   private _rows: readonly Row[] = [];
   private _keys: readonly string[] = [];
   private _filter = '';
+  private _revealed: string | null = null;
   private _painted = new WeakMap<HTMLElement, Row>();
   private _scroller: RowScroller;
 }

@@ -316,6 +316,28 @@ async def test_markup_stays_text(notebook: LabNotebook) -> None:
     assert await notebook.page.evaluate("() => window.hacked") is None
 
 
+HIDE_FOR_A_MOMENT = """(table) => new Promise((resolve) => {
+  const output = table.parentElement;
+  requestAnimationFrame(() => { output.style.display = "none"; });
+  table.querySelector(".filter").dispatchEvent(new Event("input")); // painted in the same frame
+  requestAnimationFrame(() => {
+    output.style.display = "";
+    requestAnimationFrame(() => requestAnimationFrame(resolve));
+  });
+})"""
+"""Function that hides a table while it is painted, and shows it again before the next layout."""
+
+
+async def test_a_table_that_was_hidden_for_a_moment_is_still_wide(notebook: LabNotebook) -> None:
+    """A table that is painted while JupyterLab hides its output keeps its layout and its rows."""
+    table = await show(notebook, "services()")
+    rows = await table.locator(ROWS).count()
+    assert not await table.evaluate("(table) => table.classList.contains('narrow')")
+    await table.evaluate(HIDE_FOR_A_MOMENT)
+    assert not await table.evaluate("(table) => table.classList.contains('narrow')")
+    assert await table.locator(ROWS).count() == rows
+
+
 async def test_static_copy_has_the_same_texts(notebook: LabNotebook) -> None:
     """Numbers, times and texts are the same in the live table and the static copy."""
     table = await show(notebook, "samples()")

@@ -31,6 +31,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("notebook.capture", "notebook.pages"),
     ("notebook.terminal", "notebook.terminal_line"),
     ("notebook.live",),
+    ("notebook.graph",),
     ("notebook.table",),
     ("notebook.views",),
     ("notebook.plot",),

@@ -49,3 +49,15 @@ export function arrange(parent, nodes) {
     else parent.insertBefore(node, next);
   }
 }
+
+/** A text that fits into a width; `context` is that of a canvas with its font. */
+export function shortened(context, text, width) {
+  if (context.measureText(text).width <= width) return text;
+  let [low, high] = [0, text.length];
+  while (low < high - 1) {
+    const middle = (low + high) >> 1;
+    if (context.measureText(`${text.slice(0, middle)}…`).width <= width) low = middle;
+    else high = middle;
+  }
+  return `${text.slice(0, low)}…`;
+}

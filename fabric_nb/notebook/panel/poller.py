@@ -16,6 +16,7 @@ from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.panel.tree import MAX_SERVICES, ServicesTree, TreeState
 from fabric_nb.notebook.table.parts import encoded_badge
 from fabric_nb.notebook.views.connection import state_badge
+from fabric_nb.notebook.views.graph import GraphView
 from fabric_nb.notebook.views.services import EVERY, NotebookFacts, Services
 from fabric_nb.notebook.views.serving import AllServingView
 from fabric_nb.notebook.views.streams import NamedStreams, StreamsView
@@ -151,4 +152,5 @@ class NotebookPoller:
         return {
             "streams": PanelTable(StreamsView(fabric.member, self._streams), self._loop),
             "serving": PanelTable(AllServingView(fabric.member), self._loop),
+            "graph": PanelTable(GraphView(fabric.member, fabric.member.domain), self._loop),
         }

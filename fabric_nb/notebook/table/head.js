@@ -2,6 +2,7 @@
 
 import { SVG, fill, make, setAttribute, setQuoted, setText } from "../live/dom.js";
 import { grouped, paintBadge } from "./cells.js";
+import { GraphView } from "./graph.js";
 
 /** A sparkline. */
 class ChartView {
@@ -55,6 +56,7 @@ export class HeadView {
     );
     this.progress = make("progress", "", { max: "1", "aria-label": "Progress" });
     this.chart = new ChartView();
+    this.graph = new GraphView();
     this.printed = make("pre", "printed", { tabindex: "0", "aria-label": "Printed" });
     this.answer = make("div", "answer", { role: "status" });
     this.notes = make("div", "notes");
@@ -66,13 +68,14 @@ export class HeadView {
    * @param matching number of rows that match the filter
    * @param all number of rows
    */
-  paint({ title, badges, facts, notes, tools, progress, chart, printed }, matching, all) {
+  paint({ title, badges, facts, notes, tools, progress, chart, graph, printed }, matching, all) {
     setText(this.title, title);
     const states = this.lost ? [this.lost] : badges;
     fill(this.badges, states, () => make("span", "badge"), paintBadge);
     this.progress.hidden = progress == null;
     this.progress.value = progress ?? 0;
     this.chart.paint(chart);
+    this.graph.paint(graph);
     this.paintPrinted(printed);
     fill(this.facts, facts, () => make("span"), setText);
     fill(this.notes, notes, () => make("div"), setQuoted);

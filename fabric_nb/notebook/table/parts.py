@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fabric_nb.notebook.graph.picture import GraphPicture
 from fabric_nb.notebook.pages import Badge, Chart, plain
 from fabric_nb.notebook.table.cells import with_valid_tone
 
@@ -70,6 +71,7 @@ class Head:
         empty: placeholder for a table without rows; empty for a table without columns that shows
             only its head.
         progress: fraction from 0 to 1, shown as a bar above the rows; None for no bar.
+        graph: picture of a call graph above the rows.
     """
 
     title: str
@@ -81,6 +83,7 @@ class Head:
     printed: str = ""
     empty: str = "No rows yet."
     progress: float | None = None
+    graph: GraphPicture | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,7 @@ def encoded_head(head: Head, notes: Sequence[str]) -> dict[str, Any]:
         "tools": [_encoded_tool(tool) for tool in head.tools[:MAX_LISTED]],
         "progress": None if head.progress is None else round(head.progress, 3),
         "chart": _encoded_chart(head.chart) if head.chart is not None else None,
+        "graph": head.graph.encoded() if head.graph is not None else None,
         "printed": plain(head.printed, MAX_PRINTED),
         "empty": plain(head.empty),
     }

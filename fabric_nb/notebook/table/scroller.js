@@ -33,7 +33,8 @@ export class RowScroller {
     this.y = 0; // scroll position
     node.addEventListener("scroll", () => this.onScroll(), { passive: true });
     body.addEventListener("focusin", (event) => this.onFocus(event));
-    this.observer = new ResizeObserver(() => this.schedule());
+    this.shown = false; // whether it had a width in the last layout
+    this.observer = new ResizeObserver((entries) => this.onResize(entries));
     this.observer.observe(node);
   }
 
@@ -51,6 +52,11 @@ export class RowScroller {
 
   // -- rendering
 
+  onResize(entries) {
+    for (const { target, contentRect } of entries) if (target === this.node) this.shown = contentRect.width > 0;
+    this.schedule();
+  }
+
   /** Paint in the next frame. */
   schedule() {
     this.frame ??= requestAnimationFrame(() => this.paint());
@@ -60,7 +66,10 @@ export class RowScroller {
   paint() {
     cancelAnimationFrame(this.frame);
     this.frame = null;
-    if (this.node.isConnected) this.view.paint(); // otherwise `attach` will schedule it again
+    if (!this.node.isConnected) return; // `attach` will schedule it again
+    // JupyterLab may hide an output and show it again within a frame, of which no observer is told.
+    if (this.shown && !this.node.clientWidth) this.schedule();
+    else this.view.paint();
   }
 
   /**

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fabric_nb.notebook.graph.picture import graph_svg
 from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, counted, saved
 from fabric_nb.notebook.table.cells import Column, shown, with_valid_tone
 from fabric_nb.notebook.table.model import MAX_COLUMNS, TableModel
@@ -62,6 +63,7 @@ def static_page(model: TableModel, now: float) -> Page:
         facts=head.facts,
         chart=head.chart,
         progress=head.progress,
+        drawing=graph_svg(head.graph) if head.graph is not None else "",
         tables=[
             Table(
                 [column.label for column in columns],

@@ -53,13 +53,18 @@ export class TableView {
     this.body = make("tbody", "", { role: "rowgroup" });
     this.table.append(this.body);
     this.viewport.append(this.table);
-    const { node, progress, chart, printed, answer, notes } = this.head;
-    this.root.append(node, progress, chart.node, this.viewport, printed, answer, notes);
+    const { node, progress, chart, graph, printed, answer, notes } = this.head;
+    this.root.append(node, progress, chart.node, graph.node, this.viewport, printed, answer, notes);
     this.placeholder = makeFiller("nothing");
     this.scroller = new RowScroller(this.viewport, this.body, this);
     this.keys = new Keys(this);
     this.root.addEventListener("keydown", (event) => this.keys.onKey(event));
     this.body.addEventListener("click", (event) => this.onClick(event));
+  }
+
+  /** @param callback called with the full name of a service that is chosen in the call graph */
+  set onPick(callback) {
+    this.head.graph.onPick = callback;
   }
 
   dispose() {
@@ -132,7 +137,8 @@ export class TableView {
 
   paintShape() {
     const { columns, follow } = this.rows;
-    const narrow = this.root.clientWidth < NARROW && columns.some(({ line }) => line === 2);
+    const width = this.root.clientWidth; // 0 while it is hidden
+    const narrow = width ? width < NARROW && columns.some(({ line }) => line === 2) : this.narrow;
     if (this.shape === this.rows.shape && narrow === this.narrow) return;
     this.shape = this.rows.shape;
     this.narrow = narrow;

@@ -1,7 +1,7 @@
 // The live timeline: paints the lanes that the kernel sends, names the mark at the pointer, and selects a
 // range of time.
 
-import { make, setAttribute, setText } from "../live/dom.js";
+import { make, setAttribute, setText, shortened } from "../live/dom.js";
 import { KernelConnection, textIn } from "../live/kernel.js";
 
 const TONES = ["quiet", "good", "busy", "warn", "bad"]; // as in picture.py
@@ -470,18 +470,6 @@ class TimelineView {
     const named = lanes.map((lane) => `${lane.name} ${lane.count}`);
     setAttribute(this.canvas, "aria-label", [title, ...facts, ...named, ...(lanes.length ? [] : [empty])].join(", "));
   }
-}
-
-/** A text that fits into a width. */
-function shortened(context, text, width) {
-  if (context.measureText(text).width <= width) return text;
-  let [low, high] = [0, text.length];
-  while (low < high - 1) {
-    const middle = (low + high) >> 1;
-    if (context.measureText(`${text.slice(0, middle)}…`).width <= width) low = middle;
-    else high = middle;
-  }
-  return `${text.slice(0, low)}…`;
 }
 
 export default {

@@ -1,4 +1,4 @@
-"""Table of who calls whom: a row for each caller, service and method."""
+"""Who calls whom: a picture, and a table with a row for each caller, service and method."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.instance_statistics import Edge
 from fabric_nb.fabric.rpc.instances import CallGraph
 from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.notebook.graph.picture import UNKNOWN, GraphPictures
 from fabric_nb.notebook.pages import TimeBar, Tone, counted
 from fabric_nb.notebook.table import Button, Column, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView, unknown_action
@@ -18,8 +19,6 @@ from fabric_nb.notebook.views.connection import state_badge
 
 MAX_ROWS = 1000
 REFRESH = "refresh"
-UNKNOWN = "(on amqp-fabric)"
-"""In place of a caller that sends no name."""
 COLUMNS = (
     Column("caller"),
     Column("service"),
@@ -40,6 +39,10 @@ class GraphView(TableView):
     domain: str
     graph: CallGraph = field(default_factory=lambda: CallGraph([], {}))
     _updates: int = 0
+    _pictures: GraphPictures = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pictures = GraphPictures(self.domain, self.fabric.name.fqn)
 
     def version(self) -> Hashable:
         """Return the number of updates."""
@@ -48,6 +51,7 @@ class GraphView(TableView):
     async def update(self) -> None:
         """Ask the services again."""
         self.graph = await self.fabric.instances.graph(self.domain)
+        self._pictures.update(self.graph.edges)
         self._updates += 1
 
     def model(self) -> TableModel:
@@ -73,9 +77,10 @@ class GraphView(TableView):
                 counted(len(callers), "caller"),
                 counted(len(services), "service"),
             ],
-            [_unanswered(list(silent))] if silent else [],
+            [*self._pictures.notes, *([_unanswered(list(silent))] if silent else [])],
             [Button(REFRESH, "Refresh")],
-            empty="No service has been called yet.",
+            empty="No service has been called yet." if self._updates else "Not counted yet.",
+            graph=self._pictures.picture,
         )
 
     def act(self, name: str, value: Any) -> Awaitable[str | None]:
