@@ -44,9 +44,6 @@ export class FabricPanel extends SidePanel {
     }
     if (this.content instanceof AccordionPanel) {
       this.content.setRelativeSizes(RELATIVE_SIZES);
-      for (const index of COLLAPSED) {
-        this.content.collapse(index);
-      }
     }
     // The header changes their height when its text wraps, without a resize event for them.
     this._resized.observe(this.content.node);
@@ -142,7 +139,7 @@ function selectorOf(element: Element): string | null {
 }
 
 /** Initial relative heights of the sections. */
-const RELATIVE_SIZES = [9, 3, 3, 6, 6];
+const RELATIVE_SIZES = [8, 2, 2, 7, 5];
 
 const SECTIONS: { [label: string]: Section } = {
   Services,
@@ -151,6 +148,3 @@ const SECTIONS: { [label: string]: Section } = {
   'Who calls whom': Calls,
   Logs
 };
-
-/** Sections that are collapsed at first: asking every service costs it a call. */
-const COLLAPSED = [3];

@@ -14,6 +14,9 @@ from typing import NamedTuple
 SWEEPS = 8
 """Passes over the layers that bring nodes near their neighbours."""
 
+MAX_INDENT = 3
+"""Rows by which a short layer begins lower than a long one, whose beginning is seen first."""
+
 Pair = tuple[str, str]
 """Caller and called service."""
 _Cell = str | tuple[str, str, int]
@@ -92,7 +95,7 @@ class Layout:
         _order(cells, links)
         height = max(map(len, cells), default=0)
         placed: dict[_Cell, Place] = {
-            cell: Place(layer, row + (height - len(column)) / 2)
+            cell: Place(layer, row + min(MAX_INDENT, (height - len(column)) / 2))
             for layer, column in enumerate(cells)
             for row, cell in enumerate(column)
         }

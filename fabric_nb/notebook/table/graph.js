@@ -10,8 +10,8 @@ const SIZES = { // in pixels; picture.py has the same, except for the least ones
   padding: 8,
   top: 6,
   edge: 30, // at the right, for calls of a service by itself or by its neighbour
-  gap: [30, 56], // least and greatest distance of two layers
-  narrowest: 48, // width of a service whose name is cut
+  gap: [24, 56], // least and greatest distance of two layers
+  narrowest: 72, // width of a service whose name is cut
 };
 const LEGEND = "Wide lines: many calls. Dashed and red: some of them fail.";
 
@@ -38,6 +38,12 @@ function keyed(parent, kept, items, keyOf, create) {
     if (parent.children[index] !== node) parent.insertBefore(node, parent.children[index] ?? null);
   });
   return nodes;
+}
+
+/** Ids of services in place of `type.id`, where these differ. */
+function shortNames(labels) {
+  const ids = labels.map((label) => (/^[\w-]+(\.[\w-]+)+$/.test(label) ? label.split(".").at(-1) : label));
+  return labels.map((label, index) => (ids.filter((id) => id === ids[index]).length === 1 ? ids[index] : label));
 }
 
 function linePath(from, to, bends) {
@@ -128,38 +134,45 @@ export class GraphView {
       group.append(makeSvg("rect", "", { height: SIZES.height, rx: 4 }), makeSvg("text"));
       return group;
     });
-    placed.forEach((group, index) => this.drawService(group, nodes[index], this.boxes[index]));
+    placed.forEach((group, index) => this.drawService(group, nodes[index], this.labels[index], this.boxes[index]));
     this.emphasize();
   }
 
-  /** Give the layers their widths; return the function from a place to its box. */
+  /** Choose the labels, and give the layers their widths; return the function from a place to its box. */
   columns() {
     this.context ??= document.createElement("canvas").getContext("2d");
-    const { fontFamily } = getComputedStyle(this.node);
-    this.context.font = `12px ${fontFamily}`;
-    const widths = [];
-    for (const [, label, [layer]] of this.graph.nodes) {
-      const width = Math.ceil(this.context.measureText(label).width) + 2 * SIZES.padding;
-      widths[layer] = Math.max(widths[layer] ?? 0, width);
-    }
-    for (let layer = 0; layer < widths.length; layer++) widths[layer] ??= 0;
-    const gaps = Math.max(1, widths.length - 1);
+    this.context.font = `12px ${getComputedStyle(this.node).fontFamily}`;
+    const layers = 1 + Math.max(...this.graph.nodes.map(([, , [layer]]) => layer));
     const free = this.width - SIZES.edge - 4;
-    const gap = Math.min(SIZES.gap[1], Math.max(SIZES.gap[0], (free - widths.reduce((sum, one) => sum + one, 0)) / gaps));
-    let longest = Math.max(...widths);
-    const total = () => widths.reduce((sum, one) => sum + Math.min(one, longest), gap * (widths.length - 1));
-    while (longest > SIZES.narrowest && total() > free) longest -= 1;
-    const lefts = [];
-    let left = 2;
-    for (const width of widths) {
-      lefts.push(left);
-      left += Math.min(width, longest) + gap;
+    const gaps = Math.max(1, layers - 1);
+    const sum = (widths) => widths.reduce((total, one) => total + one, 0);
+    this.labels = this.graph.nodes.map(([, label]) => label);
+    let widths = this.widths(layers);
+    if (sum(widths) + SIZES.gap[0] * gaps > free) {
+      this.labels = shortNames(this.labels);
+      widths = this.widths(layers);
     }
+    const gap = Math.min(SIZES.gap[1], Math.max(SIZES.gap[0], (free - sum(widths)) / gaps));
+    let longest = Math.max(...widths);
+    const limited = () => widths.map((one) => Math.min(one, longest));
+    while (longest > SIZES.narrowest && sum(limited()) + gap * (layers - 1) > free) longest -= 1;
+    widths = limited();
+    const lefts = widths.map((_, layer) => 2 + sum(widths.slice(0, layer)) + gap * layer);
     return ([layer, row]) => ({
       left: lefts[layer],
-      right: lefts[layer] + Math.min(widths[layer], longest),
+      right: lefts[layer] + widths[layer],
       y: SIZES.top + SIZES.row * row + SIZES.height / 2,
     });
+  }
+
+  /** Widths of the layers with all labels in full. */
+  widths(layers) {
+    const widths = Array(layers).fill(0);
+    this.graph.nodes.forEach(([, , [layer]], index) => {
+      const width = Math.ceil(this.context.measureText(this.labels[index]).width) + 2 * SIZES.padding;
+      widths[layer] = Math.max(widths[layer], width);
+    });
+    return widths;
   }
 
   drawLine(group, [from, to, width, failing, bends, text], boxOf) {
@@ -174,14 +187,14 @@ export class GraphView {
     Object.assign(group, { description: text, ends: [from, to] });
   }
 
-  drawService(group, [name, label, , own, text], { left, right, y }) {
+  drawService(group, [name, label, , own, text], short, { left, right, y }) {
     const [rect, shown] = group.children;
     setAttribute(rect, "x", String(left));
     setAttribute(rect, "y", String(y - SIZES.height / 2));
     setAttribute(rect, "width", String(right - left));
     setAttribute(shown, "x", String(left + SIZES.padding));
     setAttribute(shown, "y", String(y + 4));
-    setText(shown, shortened(this.context, label, right - left - 2 * SIZES.padding));
+    setText(shown, shortened(this.context, short, right - left - 2 * SIZES.padding));
     setAttribute(group, "aria-label", `${label}. ${text}`);
     setAttribute(group, "tabindex", name === this.current ? "0" : "-1");
     group.classList.toggle("own", own);

@@ -12,19 +12,19 @@ from fabric_nb.fabric.rpc.instance_statistics import Edge
 from fabric_nb.fabric.rpc.instances import CallGraph
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.notebook.graph.picture import UNKNOWN, GraphPictures
-from fabric_nb.notebook.pages import TimeBar, Tone, counted
+from fabric_nb.notebook.pages import counted
 from fabric_nb.notebook.table import Button, Column, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView, unknown_action
 from fabric_nb.notebook.views.connection import state_badge
 
 MAX_ROWS = 1000
 REFRESH = "refresh"
+NOT_ASKED = "Refresh asks every service of the domain who calls it."
 COLUMNS = (
     Column("caller"),
     Column("service"),
     Column("method", "code"),
     Column("calls/s", "number", digits=2, line=2),
-    Column("share", "bar", line=0),
     Column("errors/s", "number", digits=2, line=2),
     Column("calls", "number", line=2),
     Column("errors", "number", line=0),
@@ -61,9 +61,8 @@ class GraphView(TableView):
     def fill(self, model: TableModel) -> None:
         """Show the edges, those with most calls a second first."""
         edges = sorted(self.graph.edges, key=lambda edge: (-edge.calls_s, edge[:3]))
-        highest = max((edge.calls_s for edge in edges), default=0.0) or 1.0
         model.replace(
-            ((edge[:3], self._cells(edge, highest), "") for edge in edges[:MAX_ROWS]),
+            ((edge[:3], self._cells(edge), "") for edge in edges[:MAX_ROWS]),
             more=max(0, len(edges) - MAX_ROWS),
         )
         services = {edge.service for edge in edges}
@@ -79,7 +78,7 @@ class GraphView(TableView):
             ],
             [*self._pictures.notes, *([_unanswered(list(silent))] if silent else [])],
             [Button(REFRESH, "Refresh")],
-            empty="No service has been called yet." if self._updates else "Not counted yet.",
+            empty="No service has been called yet." if self._updates else NOT_ASKED,
             graph=self._pictures.picture,
         )
 
@@ -96,15 +95,13 @@ class GraphView(TableView):
             return str(error)
         return None
 
-    def _cells(self, edge: Edge, highest: float) -> list[Value]:
+    def _cells(self, edge: Edge) -> list[Value]:
         prefix = f"{self.domain}."
-        tone: Tone = "bad" if edge.errors_s else "quiet"
         return [
             edge.caller.removeprefix(prefix) or UNKNOWN,
             edge.service.removeprefix(prefix),
             edge.method,
             edge.calls_s,
-            TimeBar(0.0, edge.calls_s / highest, tone=tone),
             edge.errors_s,
             edge.calls,
             edge.errors,
