@@ -199,7 +199,7 @@ def _described(texts: Sequence[str]) -> str:
 # -- SVG; graph.js draws the same
 
 ROW, HEIGHT, GAP, PADDING, TOP = 32, 22, 56, 8, 6
-CHARACTER = 6.6
+CHARACTER = 7.4
 """Width of a character, in pixels; the browser measures it."""
 MAX_LABEL = 26
 """Characters of a label in a static picture."""
