@@ -9,6 +9,7 @@ marked with `any_broker`; one that needs RabbitMQ itself takes `rabbitmq` with `
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections import Counter
@@ -113,6 +114,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if chosen := metafunc.config.getoption("--broker"):
             brokers = [broker for broker in brokers if broker == chosen]
         metafunc.parametrize("broker_uri", brokers, indirect=True)
+
+
+# Collection
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Exclude the tests themselves, which live as long as the process, from garbage collection."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 # With pytest-xdist
