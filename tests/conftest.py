@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 # How long an example takes says nothing on a machine that does other work too.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "busy", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("busy")
 
 
@@ -65,8 +67,8 @@ def failures() -> Iterator[Failures]:
 @contextmanager
 def _rabbitmq_vhost(request: pytest.FixtureRequest) -> Iterator[str]:
     rabbitmq: RabbitMq = request.getfixturevalue("rabbitmq")
-    with rabbitmq.private_vhost() as vhost:
-        yield rabbitmq.uri_for(vhost=vhost)
+    with rabbitmq.empty_vhost() as uri:
+        yield uri
 
 
 @contextmanager
