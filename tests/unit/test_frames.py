@@ -180,7 +180,7 @@ def put(buffer: FrameBuffer, rows: Rows, method: int) -> None:
         buffer.extend_columns({name: [row[name] for row in rows] for name in rows[0]})
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     chunks=chunked(),
     methods=st.lists(st.integers(0, 2), min_size=5, max_size=5),
@@ -208,7 +208,7 @@ def test_a_snapshot_equals_a_dataframe_of_all_rows(
             assert_column(frame[name], [row.get(name) for row in rows], text_dtype=text_dtype)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(chunks=chunked(), arrow=st.booleans())
 def test_a_snapshot_never_changes(chunks: list[Rows], arrow: bool) -> None:
     """Later rows, dropped rows and changes of type do not change a snapshot."""
@@ -224,7 +224,7 @@ def test_a_snapshot_never_changes(chunks: list[Rows], arrow: bool) -> None:
             pd.testing.assert_frame_equal(frame, copy)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(chunks=chunked(), max_rows=st.integers(1, 8), n=st.integers(0, 10))
 @example(
     chunks=[[{"a": None}, {"a": "2000-01-01T00:00:00Z"}, {"a": None}], [{"a": 0}]], max_rows=1, n=0
@@ -331,7 +331,7 @@ def test_text_can_be_used_as_text() -> None:
 # -- times -----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(iso_texts(["Z", "+00:00", "-09:30", "+14:00"])), min_size=1))
 def test_original_time_texts_are_restored(texts: list[str]) -> None:
     """A column that is no longer of times shows the original texts exactly."""
@@ -392,7 +392,7 @@ def test_numbers_are_times_if_a_unit_is_given(unit: time_conversion.Unit, as_arr
     assert list(frame["other"]) == numbers
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     numbers=st.lists(
         st.one_of(st.integers(-(2**40), 2**33), st.floats(2**23, 2**33), st.none()), min_size=1
@@ -410,7 +410,7 @@ def test_original_numbers_are_restored(numbers: list[float | None], last: Any) -
     assert [None if is_missing(v) else v for v in shown] == [*numbers, last]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     values=st.lists(
         st.one_of(

@@ -41,7 +41,7 @@ def picture(columns: dict[str, Any], *, width: int = 100, **options: Any) -> Pic
 # Decimation
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     x=hn.arrays(np.int64, st.integers(1, 80), elements=st.integers(-3, 70)),
     in_order=st.booleans(),

@@ -254,7 +254,7 @@ keys = st.sampled_from(["a", "b", "ü", ""])
 some_rows = st.lists(st.dictionaries(keys, nested, min_size=1, max_size=3), max_size=4)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(some_rows, st.sampled_from(FORMS))
 @example([{"a": 1}, {"a": 2.5}, {"b": True}], "arrow")
 @example([{"a": [math.nan]}], "arrow")
