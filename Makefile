@@ -1,6 +1,6 @@
 # make demo         the tour, headless: the output of each step, and build/tour.html
 # make lab          JupyterLab on the tour, with the demo's broker and services
-# make test         everything that CI checks; WORKERS=4
+# make test         everything that CI checks; WORKERS=6
 # make test-repeatedly  the tests on a busy machine, in random order; TIMES=20
 # make panel        the JupyterLab panel, which needs Node
 # make docs         the manual, into build/docs; a warning is an error
@@ -40,7 +40,7 @@ test: develop programs panel
 	$(MAKE) --jobs --output-sync=line --keep-going lint check panel-test tests short-soak
 
 # Tests wait more than they compute, so there are more processes than cores.
-WORKERS ?= 4
+WORKERS ?= 6
 # Name of a file in build/results, for `python -m tests.support.results`
 RESULTS ?=
 

@@ -4,7 +4,7 @@ A test that takes `broker_uri` runs once over each of `BROKERS`, or over RabbitM
 marked with `any_broker`; one that needs RabbitMQ itself takes `rabbitmq` with `vhost`, or
 `rabbitmq_uri`. Each test has a virtual host of its own.
 
-`pytest -n 4` distributes the tests over processes, as `tests.support.distribution` describes.
+`pytest -n 6` distributes the tests over processes, as `tests.support.distribution` describes.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.peers import native
 
-SMALL = ["--rounds=1", "--seconds=0.05", "--messages=100", "--batches=1", "--rows=10000"]
+SMALL = ["--rounds=1", "--seconds=0.05", "--messages=20", "--batches=1", "--rows=1000"]
 
 
 def results_of(*options: str, folder: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Distribution of the tests over processes, with pytest-xdist.
 
-`pytest -n 4` starts four processes. The tests of a file run in one process, because they share
+`pytest -n 6` starts six processes. The tests of a file run in one process, because they share
 fixtures; those of a package in `TOGETHER` do too. Groups that take long start first, so that all
 processes end at about the same time. There are more processes than cores, because tests wait more
 than they compute.
