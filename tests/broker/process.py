@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from fabric_nb.broker.__main__ import main
+from tests.support.forks import FORKS
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -17,9 +17,6 @@ ROOT = Path(__file__).parents[2]
 USER, PASSWORD = "tester", "p@ss/word"
 QUOTED_PASSWORD = "p%40ss%2Fword"
 LOGIN = ("--user", USER, "--password", PASSWORD)
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
 
 
 class BrokerProcess:
@@ -96,8 +93,8 @@ class ForkedBroker:
     """
 
     def __init__(self) -> None:
-        output, own_output = _FORKS.Pipe(duplex=False)
-        self._process = _FORKS.Process(target=_run, args=(own_output,), daemon=True)
+        output, own_output = FORKS.Pipe(duplex=False)
+        self._process = FORKS.Process(target=_run, args=(own_output,), daemon=True)
         self._process.start()
         own_output.close()
         with output:

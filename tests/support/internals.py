@@ -5,9 +5,11 @@ No other module of the tests has any, because tests observe what users can (ruff
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import socket
 import struct
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -60,3 +62,9 @@ def count_replies(connector: AmqBrokerConnector) -> Counter[str | None]:
 def add_log_feed(connector: AmqBrokerConnector, feed: LogFeed) -> None:
     """Add a feed to those of a connector that is not open."""
     connector.logs._feeds.add(feed)
+
+
+def run_exit_functions() -> None:
+    """Wait for threads, and run the functions registered with atexit, like an interpreter's end."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()

@@ -17,15 +17,18 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from tests.support.cells import Cell, Message, plain
+from tests.support.forks import ForkedProgram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +70,28 @@ class _ThisPython(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=argv, display_name=kernel_name, language="python")
+        provisioner = {"kernel_provisioner": {"provisioner_name": FORKED}}
+        return KernelSpec(
+            argv=argv, display_name=kernel_name, language="python", metadata=provisioner
+        )
+
+
+class ForkedProvisioner(LocalProvisioner):
+    """Starts kernels as forks of a process that has imported ipykernel."""
+
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:
+        """Start the module and its arguments that follow `python -m` in a command."""
+        _python, _option, module, *arguments = cmd
+        self.process = ForkedProgram(
+            module, arguments, env=options["env"], cwd=options["cwd"], log=options["stdout"].name
+        )
+        self.pid = self.pgid = self.process.pid
+        return dict(self.connection_info)
+
+
+FORKED = "forked-provisioner"
+_provisioners = KernelProvisionerFactory.instance().provisioners
+_provisioners[FORKED] = EntryPoint(FORKED, f"{__name__}:ForkedProvisioner", "")
 
 
 class Kernel:
