@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.support.peers import Peer
 
 BLOCK = f"{DOMAIN}.calc.calc1.block"
-SECONDS = 4.0
+SECONDS = 3.0
 """Seconds that a call blocks its process."""
 
 

@@ -62,7 +62,7 @@ async def test_a_call_to_amqp_fabric_continues_after_its_timeout(members, start_
     caller = await members.join("caller")
     await wait_for_service(caller, "calc1")
     with pytest.raises(CallTimeout, match="continues if an instance has begun it, which is not"):
-        await caller.call("calc1.slow", seconds=0.5, timeout=0.3, cancel_on_timeout=False)
+        await caller.call("calc1.slow", seconds=1, timeout=0.5, cancel_on_timeout=False)
     assert await caller.call("calc1.whoami", timeout=60) == peer.pid
     assert not caller.rejected.counts
 
