@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from inspect import Parameter
@@ -10,6 +9,7 @@ from operator import itemgetter
 from typing import Any
 
 from fabric_nb.fabric.discovery.services import Service
+from fabric_nb.fabric.rpc.annotations import allowed_values
 from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire.names import ALL_INSTANCES
 
@@ -60,11 +60,7 @@ def values(call: str, keyword: str, services: Sequence[Service]) -> list[Any]:
     """
     for parameter in _parameters(call, services):
         if parameter.name == keyword and parameter.annotation is not Parameter.empty:
-            try:
-                annotation = ast.parse(str(parameter.annotation), mode="eval").body
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                return []
-            return list(dict.fromkeys(_allowed(annotation)))
+            return allowed_values(str(parameter.annotation))
     return []
 
 
@@ -98,25 +94,6 @@ def _parameters(call: str, services: Sequence[Service]) -> Iterator[Parameter]:
             if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in names:
                 names.add(parameter.name)
                 yield parameter
-
-
-def _allowed(annotation: ast.expr) -> Iterator[Any]:
-    """Yield the constants in an annotation, such as ``Literal['EUR', 'USD'] | None``."""
-    match annotation:
-        case ast.Name("bool"):
-            yield from (True, False)
-        case ast.Constant(None):
-            yield None
-        case ast.BinOp(left, ast.BitOr(), right):
-            yield from _allowed(left)
-            yield from _allowed(right)
-        case ast.Subscript(ast.Name("Optional") | ast.Attribute(attr="Optional"), inner):
-            yield from _allowed(inner)
-            yield None
-        case ast.Subscript(ast.Name("Literal") | ast.Attribute(attr="Literal"), inner):
-            for one in inner.elts if isinstance(inner, ast.Tuple) else (inner,):
-                if isinstance(one, ast.Constant):
-                    yield one.value
 
 
 def _instances(service: Service) -> list[str]:

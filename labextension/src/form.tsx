@@ -2,7 +2,7 @@ import * as React from 'react';
 import { closeIcon } from '@jupyterlab/ui-components';
 
 import { Actions as FormActions } from '../../fabric_nb/notebook/table/actions.js';
-import { FormView, MORE } from '../../fabric_nb/notebook/table/form.js';
+import { FormView } from '../../fabric_nb/notebook/table/form.js';
 import { Actions } from './actions';
 import { PLACEHOLDER, fullAddress, requiredArguments } from './cells';
 import { Request } from './link';
@@ -50,9 +50,8 @@ function makeForm(target: IFormTarget, actions: Actions): HTMLFormElement {
     )
   );
   const insert = (): void => {
-    const given = new Map(form.values);
+    const given = new Map(form.expressions);
     const missing = requiredArguments(method).filter(name => !given.has(name));
-    given.delete(MORE);
     const placeholders = missing.map(name => [name, PLACEHOLDER] as const);
     actions.insertCall(service, method, new Map([...placeholders, ...given]));
   };

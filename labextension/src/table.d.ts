@@ -64,7 +64,9 @@ declare module '*/notebook/table/form.js' {
     name: string,
     hint: string,
     required: boolean,
-    value?: string
+    value?: string,
+    kind?: string,
+    choices?: string[]
   ];
 
   /** Name of the field for further values by name. */
@@ -79,6 +81,7 @@ declare module '*/notebook/table/form.js' {
     readonly node: HTMLFormElement;
     readonly answer: HTMLElement;
     readonly values: [name: string, text: string][];
+    readonly expressions: [name: string, expression: string][];
     showAnswer: (text: string, error: boolean) => void;
   }
 }

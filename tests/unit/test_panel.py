@@ -506,7 +506,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> FakeComm:
 
 
 def test_requests_reach_the_watcher(requests: FakeComm, operations: list[tuple[Any, ...]]) -> None:
-    """Each request is acknowledged at once; arguments are JSON or Python literals."""
+    """Each request is acknowledged at once."""
     assert requests.request(id="1", do="state") == {"id": "1"}
     arguments = {"x": "5", "y": "(1, 'a')", "z": "true"}
     assert requests.request(id="2", do="call", call="c1.add", arguments=arguments) == {"id": "2"}
@@ -517,7 +517,7 @@ def test_requests_reach_the_watcher(requests: FakeComm, operations: list[tuple[A
     requests.request(id="6", do="demo")
     assert operations == [
         ("push_all",),
-        ("call", "2", "c1.add", {"x": 5, "y": (1, "a"), "z": True}),
+        ("call", "2", "c1.add", arguments),
         ("describe", "3", "c1.add"),
         ("receive_logs", "4"),
         ("act", "5", "streams", "pause", 3, None),
@@ -530,8 +530,6 @@ def test_requests_reach_the_watcher(requests: FakeComm, operations: list[tuple[A
     ("request_", "error"),
     [
         ({"do": "fly"}, "too old or too new"),
-        ({"do": "call", "call": "c.m", "arguments": {"x": "hello"}}, "x is not a value"),
-        ({"do": "call", "call": "c.m", "arguments": {"x": "__import__('os')"}}, "not a value"),
         ({"do": "call", "call": "c.m", "arguments": [1]}, "up to 50"),
         ({"do": "call", "call": "c" * 1000, "arguments": {}}, "call is not a text"),
         ({"do": "call", "call": None, "arguments": {}}, "call is not a text"),

@@ -15,7 +15,7 @@ import orjson
 import pandas as pd
 import pytest
 
-from fabric_nb.errors import CallTimeout, InvalidArgument
+from fabric_nb.errors import CallTimeout, InvalidArgument, InvalidName
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
@@ -44,10 +44,11 @@ from fabric_nb.notebook.views.base import TableView, UnavailableTable
 from fabric_nb.notebook.views.calls import CallsView
 from fabric_nb.notebook.views.card import MAX_ROWS as CARD_ROWS
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
+from fabric_nb.notebook.views.form_values import kind_of, value_text
 from fabric_nb.notebook.views.logs import MAX_ROWS as MAX_RECORDS
 from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.maps import MapView
-from fabric_nb.notebook.views.methods import MAX_FORMS, parse_arguments
+from fabric_nb.notebook.views.methods import MAX_FORMS, argument_fields, parse_arguments
 from fabric_nb.notebook.views.registry import MAX_ROWS, RegistryView
 from fabric_nb.notebook.views.running_call import call_page
 from fabric_nb.notebook.views.services import Filter
@@ -81,6 +82,7 @@ def fabric(**changes: Any) -> Any:
         "broker": "RabbitMQ 4.1",
         "transient_queues_refused": False,
         "calls": CallLog(),
+        "rpc": Described(),
         "servers": (),
         "rejected": RejectedMessages(),
     }
@@ -399,10 +401,14 @@ def test_registry_view_of_many_services() -> None:
 class Described:
     """A connector that describes services and records calls."""
 
-    def __init__(self, description: Any) -> None:
+    def __init__(self, description: Any = None, methods: Mapping[str, str] | None = None) -> None:
         self.description = description
+        self.methods = methods or {}
         self.requests: list[ServicePattern] = []
         self.called: list[tuple[ServicePattern, str, Mapping[str, Any]]] = []
+
+    def known(self, pattern: ServicePattern) -> Any:
+        return SimpleNamespace(methods=self.methods)
 
     async def describe(self, pattern: ServicePattern) -> Any:
         self.requests.append(pattern)
@@ -420,7 +426,7 @@ class Described:
 
 
 def registry_view(description: Any, **fields: Any) -> tuple[Rendered, ServiceName, Described]:
-    described = Described(description)
+    described = Described(description, fields.get("methods"))
     member = fabric(rpc=described)
     name = announce(member, "c1", **fields)
     return Rendered(RegistryView(member)), name, described
@@ -469,11 +475,88 @@ async def test_a_row_opens_to_signatures_and_docs() -> None:
 
 async def test_a_service_that_describes_nothing() -> None:
     """Methods of amqp-fabric that have replied can be called with any arguments."""
-    shown, name, _ = registry_view({}, methods={"work": ""})
-    (form,) = await opened(shown, name)
+    shown, name, described = registry_view({}, methods={"work": ""})
+    form, other = await opened(shown, name)
     assert [field.name for field in form.fields] == ["**"]
     answer = await cast("Any", shown.view.act(form.name, {"**": '{"a": 1, "b": 2}'}))
     assert answer.startswith("3\n")
+    # Any other method can be called by its name.
+    texts = {other.fields[0].name: "play", "**": '{"n": 5}'}
+    await cast("Any", shown.view.act(other.name, texts))
+    ((_, *worked), (_, *played)) = described.called
+    assert (worked, played) == (["work", {"a": 1, "b": 2}], ["play", {"n": 5}])
+    with pytest.raises(InvalidName):
+        shown.view.act(other.name, {other.fields[0].name: "no name"})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "texts"),
+    [
+        ("str", {"tea": "tea", "5": "5", '"5"': "5", "[1": "[1", "None": "None"}),
+        ("str | None", {"tea": "tea", "None": None, "null": None}),
+        ("int", {"5": 5, "-1": -1}),
+        ("float | None", {"2.5": 2.5, "None": None}),
+        ("bool", {"true": True, "False": False}),
+        ("Literal['EUR', 'USD']", {"EUR": "EUR", '"USD"': "USD"}),
+        ("typing.Optional[typing.Literal[1, 'a']]", {"1": 1, "a": "a", "None": None}),
+        ("datetime.date", {"2026-11-30": "2026-11-30"}),
+        ("int | str", {"5": 5, "tea": "tea"}),
+        ("list[int]", {"[1, 2]": [1, 2]}),
+        ("'str'", {"tea": "tea"}),
+        ("str[", {"tea": "tea", "5": 5}),
+    ],
+)
+def test_texts_mean_what_the_annotation_says(annotation: str, texts: dict[str, Any]) -> None:
+    """Text needs no quotes, numbers are numbers, and choices are taken by their texts."""
+    signature = f"(x: {annotation})"
+    for text, value in texts.items():
+        parsed = parse_arguments({"x": text}, signature)["x"]
+        assert (parsed, type(parsed)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "error"),
+    [
+        ("int", "tea", "x is a number"),
+        ("float", "true", "x is a number"),
+        ("int", '"5"', "x is a number"),
+        ("bool", "1", "x is one of True, False"),
+        ("Literal['EUR', 'USD']", "GBP", "x is one of EUR, USD"),
+        ("list[int]", "tea", "x is not a value"),
+    ],
+)
+def test_texts_that_the_annotation_excludes(annotation: str, text: str, error: str) -> None:
+    """A text that means no value of the type is rejected, with what to write instead."""
+    with pytest.raises(InvalidArgument, match=error):
+        parse_arguments({"x": text}, f"(x: {annotation})")
+
+
+TEXTS = ["tea", "5", "", " x", '"a"', "None", "null", "true", "[", "a\nb", "ß"]
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        *((text, annotation) for text in TEXTS for annotation in ("", "str", "str | None")),
+        *((value, "") for value in (5, 2.5, True, None, [1, "a"], {"a": None})),
+        *((None, annotation) for annotation in ("str | None", "bool | None", "int | None")),
+    ],
+)
+def test_a_value_in_a_form_means_itself(value: object, annotation: str) -> None:
+    """The text with which a form is filled means the value that it was made from."""
+    signature = f"(x: {annotation})" if annotation else ""
+    assert parse_arguments({"x": value_text(value, kind_of(annotation))}, signature) == {"x": value}
+
+
+def test_fields_of_a_form() -> None:
+    """Required arguments come first; a choice lists its values, with the default as hint."""
+    fields = argument_fields("(*, a: bool = False, b: Literal['x', 'y'] = 'x', c: str, d=3)")
+    assert fields == [
+        Field("c", "str", required=True, kind="text"),
+        Field("a", "= False", choices=("True", "False")),
+        Field("b", "= 'x'", kind="text", choices=("x", "y")),
+        Field("d", "= 3"),
+    ]
 
 
 async def test_a_description_that_fails() -> None:
@@ -506,6 +589,7 @@ async def test_a_hostile_description() -> None:
         ({"x": "[1, null]", "y": "[1, None]"}, {"x": [1, None], "y": [1, None]}),
         ({"x": "(1, 2)"}, {"x": (1, 2)}),
         ({"x": "true", "y": "True"}, {"x": True, "y": True}),
+        ({"x": "tea", "y": "green tea"}, {"x": "tea", "y": "green tea"}),
         ({"x": "1", "**": '{"y": 2}'}, {"x": 1, "y": 2}),
         ({}, {}),
     ],
@@ -513,14 +597,15 @@ async def test_a_hostile_description() -> None:
 def test_arguments_are_json_or_python_literals(
     written: dict[str, str], values: dict[str, Any]
 ) -> None:
-    """Texts of a form are parsed as JSON or as Python literals."""
+    """If no types are known, texts are JSON, Python literals, or words as they are."""
     assert parse_arguments(written) == values
 
 
 @pytest.mark.parametrize(
     ("written", "error"),
     [
-        ({"x": "hello"}, "x is not a value"),
+        ({"x": "[hello"}, "x is not a value"),
+        ({"x": "f(1)"}, "x is not a value"),
         ({"x": "__import__('os').system('x')"}, "x is not a value"),
         ({"x": "[" * 100_000}, "x is not a value"),
         ({"x": "9" * 100_001}, "x is longer than 100,000 characters"),

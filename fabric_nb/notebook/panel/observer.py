@@ -17,7 +17,7 @@ from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import ServiceName, parse_call
 from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.panel.tree import MAX_SERVICES, ServicesTree
-from fabric_nb.notebook.views.form_call import FormCall
+from fabric_nb.notebook.views.form_call import FormCall, call_from_form
 from fabric_nb.notebook.views.logs import MAX_ROWS, LogView
 from fabric_nb.notebook.views.services import EVERY, NotebookFacts, Services
 
@@ -176,11 +176,9 @@ class Observer:
 
     # -- calls
 
-    def start_call(self, call: str, arguments: Mapping[str, Any]) -> FormCall:
-        """Call a method; see `AmqBrokerConnector.start`."""
-        connection = self._require_connection()
-        pattern, method = parse_call(call, domain=connection.domain)
-        return FormCall(connection.rpc.start(pattern, method, arguments))
+    def start_call(self, call: str, texts: Mapping[str, Any]) -> FormCall:
+        """Call a method with the texts of a form; see `call_from_form`."""
+        return call_from_form(self._require_connection(), call, texts, timed=False)
 
     async def describe(self, call: str) -> Mapping[str, str]:
         """Return signature and doc of a method; empty if the service describes none."""

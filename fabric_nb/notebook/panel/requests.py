@@ -7,7 +7,6 @@ from typing import Any
 
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.notebook.panel.watcher import Watcher
-from fabric_nb.notebook.views.methods import parse_arguments
 
 MAX_ARGUMENTS = 50
 
@@ -74,4 +73,4 @@ def _arguments(data: Mapping[str, Any]) -> dict[str, Any]:
     texts = data.get("arguments")
     if not isinstance(texts, dict) or len(texts) > MAX_ARGUMENTS:
         raise InvalidArgument(f"A call has up to {MAX_ARGUMENTS} arguments.")
-    return parse_arguments(texts)
+    return texts

@@ -77,11 +77,11 @@ class Watcher:
         """Push the complete state, for a new panel."""
         self._submit(self._changes.reset)
 
-    def call(self, request: str, call: str, arguments: Mapping[str, Any]) -> None:
-        """Call a method and push the result under the request's id."""
+    def call(self, request: str, call: str, texts: Mapping[str, Any]) -> None:
+        """Call a method with the texts of a form, and push the result under the request's id."""
 
         async def work() -> str:
-            running = self._calls[request] = self._observer.start_call(call, arguments)
+            running = self._calls[request] = self._observer.start_call(call, texts)
             try:
                 return plain(await running, MAX_RESULT)
             finally:

@@ -54,7 +54,7 @@ export class DetailView {
     node.open = open;
     node.append(make("summary"), make("div", "text"));
     const copy = async () => {
-      const line = [command, ...form.values.map(([key, value]) => `${key}=${python(value)}`)].join(" ");
+      const line = [command, ...form.expressions.map((pair) => pair.join("="))].join(" ");
       form.showAnswer((await copyText(line)) ? `Copied: ${line}` : line, false);
     };
     const tools = command ? [{ label: `Copy as ${command.split(" ", 1)[0]}`, run: copy }] : [];
@@ -75,24 +75,6 @@ function paintLabelled(node, [label, text]) {
   setText(node.lastChild, text);
 }
 
-/** A JSON value as a Python literal; other texts unchanged. */
-function python(text) {
-  if (!/\b(true|false|null)\b/.test(text)) return text;
-  try {
-    return pythonOf(JSON.parse(text));
-  } catch {
-    return text;
-  }
-}
-
-function pythonOf(value) {
-  if (value === null) return "None";
-  if (typeof value === "boolean") return value ? "True" : "False";
-  if (Array.isArray(value)) return `[${value.map(pythonOf).join(", ")}]`;
-  if (typeof value !== "object") return JSON.stringify(value);
-  const items = Object.entries(value).map(([key, item]) => `${JSON.stringify(key)}: ${pythonOf(item)}`);
-  return `{${items.join(", ")}}`;
-}
 
 /** Copy a text to the clipboard; false if that is not possible. */
 async function copyText(text) {

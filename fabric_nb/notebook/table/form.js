@@ -1,6 +1,7 @@
 // A form: input fields, buttons, and the answer.
 
 import { make, setText } from "../live/dom.js";
+import { expression, expressions } from "./python.js";
 
 export const MORE = "**"; // name of the field for further values by name
 const HINT = 'Values are JSON or Python literals, as in 5, "text" or [1, 2].';
@@ -8,7 +9,7 @@ let hints = 0; // for unique ids
 
 export class FormView {
   /**
-   * @param form {name, fields: [[name, hint, required, value]], submit}
+   * @param form {name, fields: [[name, hint, required, value, kind, choices]], submit}
    * @param actions performs the action of the form
    * @param tools further buttons, each {label, run}
    */
@@ -16,7 +17,7 @@ export class FormView {
     this.node = make("form");
     this.answer = make("pre", "answer", { role: "status" });
     this.inputs = fields.map((field) => this.makeField(field));
-    if (fields.length) this.makeHint();
+    if (this.inputs.some(({ dataset, tagName }) => dataset.kind !== "text" && tagName === "INPUT")) this.makeHint();
     if (submit) {
       const button = this.makeButton(submit, "submit");
       this.node.addEventListener("submit", (event) => {
@@ -33,6 +34,14 @@ export class FormView {
   get values() {
     const filled = this.inputs.filter(({ value }) => value.trim());
     return filled.map(({ name, value }) => [name, value.trim()]);
+  }
+
+  /** Pairs of name and Python expression of the fields that were filled in. */
+  get expressions() {
+    const filled = this.inputs.filter(({ value }) => value.trim());
+    return filled.flatMap(({ name, value, dataset }) =>
+      name === MORE ? expressions(value) : [[name, expression(value.trim(), dataset.kind)]],
+    );
   }
 
   showAnswer = (text, error) => {
@@ -54,17 +63,34 @@ export class FormView {
     this.node.append(node);
   }
 
-  makeField([name, hint, required, value = ""]) {
+  makeField([name, hint, required, value = "", kind = "", choices = []]) {
     const node = make("label", "field");
-    const input = make("input", "", { type: "text", name, placeholder: hint, spellcheck: "false", autocomplete: "off" });
+    const input = choices.length ? makeChoice(hint, choices) : makeInput(hint, value);
+    input.name = name;
     input.required = required;
     input.value = value;
-    // Wide enough for its placeholder and value.
-    input.style.width = `calc(${Math.min(40, Math.max(12, hint.length, value.length))}ch + 22px)`;
+    input.dataset.kind = kind;
     const text = make("span");
     setText(text, name === MORE ? "further" : name);
     node.append(text, input);
     this.node.append(node);
     return input;
   }
+}
+
+function makeInput(hint, value) {
+  const input = make("input", "", { type: "text", placeholder: hint, spellcheck: "false", autocomplete: "off" });
+  // Wide enough for its placeholder and value.
+  input.style.width = `calc(${Math.min(40, Math.max(12, hint.length, value.length))}ch + 22px)`;
+  return input;
+}
+
+function makeChoice(hint, choices) {
+  const select = make("select");
+  for (const [value, label] of [["", hint], ...choices.map((choice) => [choice, choice])]) {
+    const option = make("option", "", { value });
+    setText(option, label);
+    select.append(option);
+  }
+  return select;
 }

@@ -88,19 +88,23 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """An input field of a form for values, which are JSON or Python literals.
+    """An input field of a form.
 
     Attributes:
         name: name of the value; ``**`` for further values by name.
         hint: placeholder text.
         required: True if it must be filled in.
         value: text that it has at first.
+        kind: empty for JSON, a Python literal or words; ``text`` if its text is the value.
+        choices: texts to choose from; empty for an input.
     """
 
     name: str
     hint: str = ""
     required: bool = False
     value: str = ""
+    kind: str = ""
+    choices: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +190,12 @@ def encoded_badge(badge: Badge) -> list[str]:
 
 def encoded_field(field: Field) -> list[Any]:
     """Return a field for the browser."""
-    encoded = [plain(field.name), plain(field.hint), field.required]
-    return [*encoded, plain(field.value, None)] if field.value else encoded
+    encoded: list[Any] = [plain(field.name), plain(field.hint), field.required]
+    if field.value or field.kind or field.choices:
+        encoded += [plain(field.value, None), field.kind]
+    if field.choices:
+        encoded.append([plain(choice) for choice in field.choices[:MAX_LISTED]])
+    return encoded
 
 
 def _encoded_chart(chart: Chart) -> dict[str, Any]:

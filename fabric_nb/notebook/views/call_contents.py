@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fabric_nb.errors import FabricError
@@ -12,6 +12,8 @@ from fabric_nb.fabric.rpc.history import CallRecord
 from fabric_nb.libraries import is_table
 from fabric_nb.notebook.pages import glimpse
 from fabric_nb.notebook.table import Field, Form
+from fabric_nb.notebook.views.form_values import value_text
+from fabric_nb.notebook.views.methods import MORE, argument_fields
 
 MAX_PREFILLED = 1_000
 """Maximum characters of an argument in a form."""
@@ -59,7 +61,7 @@ def _shown(value: object) -> str:
     return repr(value) if is_table(value) else glimpse(value)
 
 
-def again_form(record: CallRecord, address: str) -> Form | None:
+def again_form(record: CallRecord, address: str, signature: str) -> Form | None:
     """Return a form that calls the method again, filled with the arguments of the call.
 
     Secrets must be entered again. There is none if an argument cannot be written in a form.
@@ -67,9 +69,10 @@ def again_form(record: CallRecord, address: str) -> Form | None:
     Args:
         record: the call.
         address: name of the service, as a call is written.
+        signature: signature of the method; empty if it is not known.
     """
     try:
-        fields = list(_fields(record.kwargs()))
+        fields = list(_filled(argument_fields(signature), record.kwargs()))
     except (FabricError, ValueError):
         return None
     call = f"{address}.{record.method}"
@@ -83,19 +86,29 @@ def again_form(record: CallRecord, address: str) -> Form | None:
     )
 
 
-def _fields(arguments: Mapping[str, Any]) -> Iterator[Field]:
-    """Yield a field for each argument.
+def _filled(fields: Sequence[Field], arguments: Mapping[str, Any]) -> Iterator[Field]:
+    """Yield the fields of the method with the arguments, and a field for each further argument.
 
     Raises:
-        ValueError: an argument is a table, or too long.
+        ValueError: an argument is a table, or too long, or contains a secret.
     """
-    for name, value in arguments.items():
-        if is_secret(name):
-            yield Field(name, "secret: enter it again", required=True)
-            continue
-        if masked(value) != value:
-            raise ValueError(name)
-        text = "" if is_table(value) else json.dumps(value, ensure_ascii=False)
-        if not text or len(text) > MAX_PREFILLED:
-            raise ValueError(name)
-        yield Field(name, value=text)
+    by_name = {field.name: field for field in fields if field.name != MORE}
+    for name, field in by_name.items():
+        if name not in arguments:
+            yield field
+        elif is_secret(name):
+            yield replace(field, hint="secret: enter it again", required=True)
+        else:
+            yield replace(field, value=_text(arguments[name], field))
+    for name in arguments:
+        if name not in by_name:
+            yield from _filled([Field(name)], {name: arguments[name]})
+
+
+def _text(value: object, field: Field) -> str:
+    if is_table(value) or masked(value) != value:
+        raise ValueError(field.name)
+    text = value_text(value, "text" if field.kind == "text" or field.choices else "")
+    if len(text) > MAX_PREFILLED:
+        raise ValueError(field.name)
+    return text

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.history import CallRecord
+from fabric_nb.fabric.wire.names import ServicePattern
 from fabric_nb.notebook.pages import Badge, Tone
-from fabric_nb.notebook.table import Column, Detail, Head, Select, TableModel, Value
+from fabric_nb.notebook.table import Column, Detail, Form, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView, unknown_action
 from fabric_nb.notebook.views.call_contents import again_form, contents_text, sizes
 from fabric_nb.notebook.views.connection import state_badge
@@ -143,6 +144,16 @@ class CallsView(TableView):
         ]
         return cells, self._detail(record)
 
+    def _again_form(self, record: CallRecord) -> Form | None:
+        """Return a form that calls again; none for a call whose service was not found."""
+        domain, *rest = record.service.split(".")
+        if len(rest) != 2:
+            return None
+        service = self.fabric.rpc.known(ServicePattern(domain, *rest))
+        signature = "" if service is None else service.methods.get(record.method, "")
+        address = record.service.removeprefix(f"{self.fabric.domain}.")
+        return again_form(record, address, signature)
+
     def _detail(self, record: CallRecord) -> str | Detail:
         output = f"Output:\n{record.output}" if record.output else ""
         is_open = record.number in self._opened
@@ -150,5 +161,5 @@ class CallsView(TableView):
         text = "\n\n".join(filter(None, (record.traceback or record.error, output, contents)))
         form = None
         if is_open:
-            form = again_form(record, record.service.removeprefix(f"{self.fabric.domain}."))
+            form = self._again_form(record)
         return text if form is None else Detail(text, [form])

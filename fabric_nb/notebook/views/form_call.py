@@ -10,22 +10,31 @@ from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.terminal_line import bar
-from fabric_nb.notebook.views.methods import parse_arguments, result_text
+from fabric_nb.notebook.views.methods import METHOD, parse_arguments, result_text
 
 
-def call_from_form(fabric: FabricMember, call: str, texts: Mapping[str, Any]) -> FormCall:
-    """Call the method of a form; its answer is the result and the duration.
+def call_from_form(
+    fabric: FabricMember, call: str, texts: Mapping[str, Any], *, timed: bool = True
+) -> FormCall:
+    """Call the method of a form; its answer is the result, and the duration if it is `timed`.
 
     Args:
         fabric: the member that calls.
-        call: name of the form: the call, as in ``calc.add``.
+        call: name of the form: the call, as in ``calc.add``; with ``calc.`` a field has the method.
         texts: texts by field.
+        timed: add the duration to the result.
 
     Raises:
         InvalidArgument: a text is no value.
     """
+    if call.endswith("."):
+        texts = dict(texts)
+        call += str(texts.pop(METHOD, ""))
     pattern, method = parse_call(call, domain=fabric.domain)
-    return FormCall(fabric.rpc.start(pattern, method, parse_arguments(texts)), timed=True)
+    service = fabric.rpc.known(pattern)
+    signature = "" if service is None else service.methods.get(method, "")
+    handle = fabric.rpc.start(pattern, method, parse_arguments(texts, signature))
+    return FormCall(handle, timed=timed)
 
 
 class FormCall:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import json
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
@@ -15,10 +13,12 @@ from fabric_nb.fabric.wire.names import is_method
 from fabric_nb.libraries import is_table
 from fabric_nb.notebook.pages import glimpse
 from fabric_nb.notebook.table import Field, Form
+from fabric_nb.notebook.views.form_values import choices, kind_of, parse
 
 MAX_FORMS = 30
-MAX_ARGUMENT = 100_000
-"""Maximum characters of one argument."""
+_FURTHER = '{"name": value}'
+METHOD = "method()"
+"""Name of the field for the method, where none is known; no argument has such a name."""
 MORE = "**"
 """Name of the field for further keyword arguments."""
 
@@ -40,6 +40,17 @@ def method_forms(
     ]
 
 
+def unknown_method_form(address: str) -> Form:
+    """Return a form for a method of a service that announces none, such as one on amqp-fabric."""
+    return Form(
+        f"{address}.",
+        "Call a method",
+        "The service does not announce its methods: enter the name of one, and its arguments.",
+        [Field(METHOD, "name of the method", required=True, kind="text"), Field(MORE, _FURTHER)],
+        submit="Call",
+    )
+
+
 def _form(address: str, method: str, signature: str, doc: str) -> Form:
     return Form(
         name=f"{address}.{method}",
@@ -52,54 +63,59 @@ def _form(address: str, method: str, signature: str, doc: str) -> Form:
 
 
 def argument_fields(signature: str) -> list[Field]:
-    """Return a field for each argument of a remote signature, with its type and default.
+    """Return a field for each argument of a remote signature, required ones first.
 
     Example:
         >>> [(field.name, field.hint, field.required) for field in argument_fields("(x: int, y=2)")]
         [('x', 'int', True), ('y', '= 2', False)]
     """
-    return [_field(parameter) for parameter in remote_signature(signature).parameters.values()]
+    fields = [_field(parameter) for parameter in remote_signature(signature).parameters.values()]
+    return sorted(fields, key=lambda field: not field.required)
 
 
 def _field(parameter: inspect.Parameter) -> Field:
     if parameter.kind is parameter.VAR_KEYWORD:
-        return Field(MORE, '{"name": value}')
+        return Field(MORE, _FURTHER)
     required = parameter.default is parameter.empty
-    annotation = "" if parameter.annotation is parameter.empty else repr(parameter.annotation)
+    annotation = _annotation(parameter)
+    listed = choices(annotation)
     default = "" if required else f"= {parameter.default!r}"
-    return Field(parameter.name, f"{annotation} {default}".strip(), required)
+    return Field(
+        parameter.name,
+        default if listed else f"{annotation} {default}".strip(),
+        required,
+        kind=kind_of(annotation),
+        choices=listed,
+    )
 
 
-def parse_arguments(texts: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse the texts of a form's fields.
+def _annotation(parameter: inspect.Parameter) -> str:
+    return "" if parameter.annotation is parameter.empty else repr(parameter.annotation)
+
+
+def parse_arguments(texts: Mapping[str, Any], signature: str = "") -> dict[str, Any]:
+    """Parse the texts of a form's fields, as the signature of the method says; see `parse`.
 
     Raises:
-        InvalidArgument: a text is neither JSON nor a Python literal, or a name is given twice.
+        InvalidArgument: a text means no value of its type, or a name is given twice.
     """
-    values = {name: _value(name, text) for name, text in texts.items() if name != MORE}
+    annotations = {
+        parameter.name: _annotation(parameter)
+        for parameter in remote_signature(signature).parameters.values()
+    }
+    values = {
+        name: parse(name, text, annotations.get(name, ""))
+        for name, text in texts.items()
+        if name != MORE
+    }
     if MORE in texts:
-        more = _value(MORE, texts[MORE])
+        more = parse(MORE, texts[MORE])
         if not isinstance(more, dict) or not all(isinstance(name, str) for name in more):
             raise InvalidArgument('Write further arguments by their names, as in {"x": 5}.')
         if twice := more.keys() & values.keys():
             raise InvalidArgument(f"{min(twice)} is given twice.")
         values |= more
     return values
-
-
-def _value(name: str, text: object) -> Any:
-    if not isinstance(text, str) or len(text) > MAX_ARGUMENT:
-        raise InvalidArgument(f"{name} is longer than {MAX_ARGUMENT:,} characters.")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        raise InvalidArgument(
-            f'{name} is not a value: write JSON or a Python literal, as in 5, "text" or [1, 2].'
-        ) from None
 
 
 def result_text(result: object) -> str:

@@ -20,7 +20,7 @@ from fabric_nb.notebook.table import Column, Detail, Form, Head, TableModel, Val
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.connection import state_badge
 from fabric_nb.notebook.views.form_call import FormCall, call_from_form
-from fabric_nb.notebook.views.methods import method_forms
+from fabric_nb.notebook.views.methods import method_forms, unknown_method_form
 from fabric_nb.notebook.views.services import (
     EVERY_PRESENT,
     Filter,
@@ -228,9 +228,10 @@ class RegistryView(TableView):
         signatures = {**methods.signatures, **described}
         address = name.seen_from(self.fabric.domain)
         drains = [_drain_form(address, instance) for instance in drainable[:MAX_DRAINABLE]]
+        unknown = [] if any(signatures.values()) else [unknown_method_form(address)]
         return Detail(
             error,
-            [*drains, *method_forms(address, signatures, docs)],
+            [*drains, *method_forms(address, signatures, docs), *unknown],
             more=max(0, len(signatures) - MAX_SIGNATURES),
         )
 
