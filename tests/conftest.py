@@ -105,13 +105,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RUNS] = Counter()
     config.stash[_NOTES] = {}
     config.addinivalue_line("markers", "any_broker: no broker affects the result, so one suffices")
+    config.addinivalue_line("markers", "every_broker: of a test in a module of `any_broker`")
     config.addinivalue_line("markers", "random_order(disabled): of pytest-random-order")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests of behaviour over each broker, or over RabbitMQ if no broker affects it."""
     if "broker_uri" in metafunc.fixturenames:
-        one_suffices = metafunc.definition.get_closest_marker("any_broker")
+        marker = metafunc.definition.get_closest_marker
+        one_suffices = marker("any_broker") and not marker("every_broker")
         brokers = ["rabbitmq"] if one_suffices else list(BROKERS)
         if chosen := metafunc.config.getoption("--broker"):
             brokers = [broker for broker in brokers if broker == chosen]

@@ -596,21 +596,27 @@ async def test_missing_broker_names_the_option(tmp_path: object) -> None:
 async def test_empty_domain_names_other_domains(rabbitmq_uri: str) -> None:
     """Calls, and streams and logs that receive nothing, print the other domains."""
     others = "Also on this broker: my_project (2 services): `--domain my_project`."
-    call = await run(rabbitmq_uri, "call", "h1.greet", "--domain", "nowhere")
-    assert call.code != 0
-    assert others in call.err
-    found = await run(rabbitmq_uri, "services", "--wait", "2", "--domain", "nowhere")
-    assert found.out.strip() == f"No service was found. {others}"
-    for command in ("stream", "logs"):
+
+    async def first_line(command: str) -> str:
         process = await start(rabbitmq_uri, command, "--domain", "nowhere")
         try:
             async with asyncio.timeout(60):
                 assert process.stderr is not None
-                line = await process.stderr.readline()
+                return (await process.stderr.readline()).decode().strip()
         finally:
             process.kill()
             await process.communicate()
-        assert line.decode().strip() == f"Nothing was received from nowhere yet. {others}"
+
+    call, found, stream, logs = await asyncio.gather(
+        run(rabbitmq_uri, "call", "h1.greet", "--domain", "nowhere"),
+        run(rabbitmq_uri, "services", "--wait", "2", "--domain", "nowhere"),
+        first_line("stream"),
+        first_line("logs"),
+    )
+    assert call.code != 0
+    assert others in call.err
+    assert found.out.strip() == f"No service was found. {others}"
+    assert stream == logs == f"Nothing was received from nowhere yet. {others}"
 
 
 async def test_remote_text_is_sanitized(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fabric_nb import AmqBrokerConnector
     from tests.support.fabric import Members
 
-any_broker = pytest.mark.any_broker
+pytestmark = pytest.mark.any_broker  # these are of fabric_nb itself, unless marked otherwise
 
 
 class Shop:
@@ -101,6 +101,7 @@ async def caller(members: Members, **options: Any) -> AmqBrokerConnector:
     return fabric
 
 
+@pytest.mark.every_broker
 async def test_a_number_of_calls(members: Members) -> None:
     """As many calls are made as asked for, and a first one; they are not in the history."""
     functions, server = await shop(members)
@@ -118,7 +119,6 @@ async def test_a_number_of_calls(members: Members) -> None:
     assert repr(result).startswith(f"{fabric.domain}.shop.main.quote · done")
 
 
-@any_broker
 async def test_a_duration(members: Members) -> None:
     """Calls are made until the time is over; those of the warm-up are not counted."""
     functions, _ = await shop(members)
@@ -133,7 +133,6 @@ async def test_a_duration(members: Members) -> None:
     assert 0 < both.calls < 10**6
 
 
-@any_broker
 @pytest.mark.parametrize("in_flight", [1, 3, 50])
 async def test_calls_in_flight(members: Members, in_flight: int) -> None:
     """Exactly that many calls are under way at the same time."""
@@ -225,6 +224,7 @@ async def test_errors_are_counted_by_type(members: Members) -> None:
     assert result.errors == 100
 
 
+@pytest.mark.every_broker
 async def test_a_service_that_leaves(members: Members, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends early with a sentence, and does not call a service that is gone without a pause."""
     monkeypatch.setattr(bench_load, "STOP_AFTER", 1.0)
@@ -296,7 +296,6 @@ async def test_what_cannot_be_measured(
     assert fabric.last_bench is None
 
 
-@any_broker
 async def test_a_closed_connector(members: Members) -> None:
     """A connector that is not open raises that at once."""
     fabric = members.connector("closed")
@@ -304,7 +303,6 @@ async def test_a_closed_connector(members: Members) -> None:
         await fabric.bench("shop.main.health_check")
 
 
-@any_broker
 async def test_health_check_is_always_measured(members: Members) -> None:
     """`health_check` needs no consent, because it has no effects."""
     await shop(members)
@@ -327,7 +325,6 @@ async def test_one_instance(members: Members) -> None:
     assert one.calls + two.calls == 442
 
 
-@any_broker
 async def test_options_that_are_arguments_of_the_method(members: Members) -> None:
     """`bench_service` takes arguments of any name."""
     server = await members.join("server")
@@ -344,7 +341,6 @@ async def test_options_that_are_arguments_of_the_method(members: Members) -> Non
     assert received == [(1.5, 2)] * 3
 
 
-@any_broker
 async def test_from_another_loop(members: Members) -> None:
     """A cell that runs in another thread, as a subshell of JupyterLab, measures as well."""
     await shop(members)
@@ -356,7 +352,6 @@ async def test_from_another_loop(members: Members) -> None:
     assert await asyncio.to_thread(measure) == 10
 
 
-@any_broker
 async def test_large_results(members: Members) -> None:
     """Large results are measured like small ones, and not kept."""
     server = await members.join("server")
@@ -366,6 +361,7 @@ async def test_large_results(members: Members) -> None:
     assert (result.calls, result.errors) == (5, 0)
 
 
+@pytest.mark.every_broker
 async def test_a_lost_connection(members: Members) -> None:
     """Calls under way fail with the connection, and it continues when the connection is back."""
     functions, _ = await shop(members)
@@ -384,7 +380,6 @@ async def test_a_lost_connection(members: Members) -> None:
     assert fabric.last_bench.errors < 40
 
 
-@any_broker
 async def test_ten_thousand_calls_in_flight(members: Members) -> None:
     """The maximum number of calls in flight is possible."""
     functions, _ = await shop(members)

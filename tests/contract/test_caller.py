@@ -18,6 +18,8 @@ from tests.support.fabric import until
 from tests.support.internals import rename_user
 from tests.support.peers import DOMAIN
 
+pytestmark = pytest.mark.any_broker  # these are of fabric_nb itself, unless marked otherwise
+
 
 def whoami():
     """Return the caller as data."""

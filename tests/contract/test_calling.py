@@ -24,6 +24,8 @@ from fabric_nb.fabric.wire.names import ServicePattern
 from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
+pytestmark = pytest.mark.any_broker  # these are of fabric_nb itself, unless marked otherwise
+
 
 class Calc(AbstractServiceApi):
     """API of a calculator."""
@@ -55,18 +57,21 @@ async def caller(members, calc):
 # -- names
 
 
+@pytest.mark.every_broker
 @pytest.mark.parametrize("name", ["calc", "app.calc", f"{DOMAIN}.app.calc"])
 async def test_call_by_name(caller, name):
     """A service is called by its id, by type and id, or by its full name."""
     assert await caller.call(f"{name}.multiply", x=6, y=7) == 42
 
 
+@pytest.mark.every_broker
 async def test_call_before_the_first_keep_alive(members, calc):
     """A call right after opening waits for the keep-alive of the service."""
     fresh = await members.join("fresh")
     assert await fresh.call("calc.multiply", x=6, y=7) == 42
 
 
+@pytest.mark.every_broker
 async def test_full_name_needs_no_listening(members, calc):
     """By full name, or type and id, a service can be called without receiving keep-alives."""
     caller = await members.join("caller", keep_alive_listen=False)
@@ -76,6 +81,7 @@ async def test_full_name_needs_no_listening(members, calc):
         await caller.call("calc.multiply", x=1)
 
 
+@pytest.mark.every_broker
 async def test_call_across_domains(members, calc):
     """A full name reaches another domain; a short name is looked up in the own domain."""
     stranger = await members.join("stranger", domain="elsewhere")
@@ -215,6 +221,7 @@ async def test_unknown_service(caller):
             await caller.call(f"{DOMAIN}.app.missing.multiply", timeout=1000)
 
 
+@pytest.mark.every_broker
 async def test_gone_clique_is_unknown_at_once(members, caller):
     """A call of a service that has left fails at once, not after its timeout."""
     leaver = await members.join("leaver")
@@ -233,6 +240,7 @@ async def test_gone_clique_is_unknown_at_once(members, caller):
     assert await caller.call("calc.multiply", x=1) == 2
 
 
+@pytest.mark.every_broker
 async def test_returned_message_of_a_gone_clique(members, caller, raw):
     """If the exchange outlives the clique, the call is returned at once too."""
     leaver = await members.join("leaver")
@@ -248,6 +256,7 @@ async def test_returned_message_of_a_gone_clique(members, caller, raw):
             await caller.call("app.leaver.work", timeout=1000)
 
 
+@pytest.mark.every_broker
 async def test_service_that_returns(members, caller):
     """A service that left and returned can be called again."""
     for answer in (1, 2, 3):
@@ -291,6 +300,7 @@ async def test_errors_name_the_call(caller):
 # -- timeouts and lost connections
 
 
+@pytest.mark.every_broker
 async def test_timeout_of_a_queued_call(members, caller):
     """A request that is still queued at its timeout fails with `CallTimeout`, and never runs."""
     busy, runs = asyncio.Event(), []
@@ -316,6 +326,7 @@ async def test_timeout_of_a_queued_call(members, caller):
     assert runs == [1, 3]
 
 
+@pytest.mark.every_broker
 async def test_timeout_of_a_running_call(members, caller):
     """A slow call fails with `CallTimeout`, and its late reply is ignored."""
     go = asyncio.Event()
@@ -340,6 +351,7 @@ async def test_timeout_of_connector_and_proxy(members, calc):
         await hasty.call("app.slow.sleep", timeout=0.3)
 
 
+@pytest.mark.every_broker
 async def test_cancelled_caller_leaves_the_channel_usable(members, caller):
     """The first call to a service that is cancelled at once does not affect the next one."""
     other = await members.join("other")
@@ -350,6 +362,7 @@ async def test_cancelled_caller_leaves_the_channel_usable(members, caller):
         assert await caller.call(f"app.other{n}.one", timeout=60) == 1
 
 
+@pytest.mark.every_broker
 async def test_connection_lost(members, caller, calc):
     """Closing the connector fails an in-flight call with `ConnectionLost` at once."""
     started = asyncio.Event()
@@ -443,7 +456,6 @@ async def test_remote_traceback(members, caller, threads):
         assert "fabric_nb/fabric" not in shown
 
 
-@pytest.mark.any_broker
 @pytest.mark.parametrize(
     "error",
     [
@@ -523,6 +535,7 @@ async def test_no_remote_type_is_imported(members, caller, raw):
     assert caught.value.type == "os.system"
 
 
+@pytest.mark.every_broker
 async def test_wrong_domain_names_other_domains(members, caller):
     """The error for a service of another domain names that domain, for short and full names."""
     await caller.serve({"one": lambda: 1}, id="mine")

@@ -16,6 +16,8 @@ from tests.support.fabric import until, wait_for_service
 if TYPE_CHECKING:
     from tests.support.fabric import Members
 
+pytestmark = pytest.mark.any_broker  # these are of fabric_nb itself, unless marked otherwise
+
 
 class Work:
     """Methods that run until the gate opens."""

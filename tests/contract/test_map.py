@@ -31,6 +31,9 @@ from fabric_nb.errors import (
 from fabric_nb.fabric.wire.names import ServicePattern
 from tests.support.fabric import until, wait_for_service
 
+pytestmark = pytest.mark.any_broker  # these are of fabric_nb itself, unless marked otherwise
+
+
 ORDERS = pd.DataFrame({"sku": ["a", "b", "c"], "amount": [1, 2, 3]}, index=["x", "y", "z"])
 PRICES = {"a": 1.5, "b": 2.0, "c": 4.0}
 
@@ -97,6 +100,7 @@ def numbers(count):
 # -- results
 
 
+@pytest.mark.every_broker
 async def test_map_over_a_dataframe(fabric, server):
     """The result has a row for each row, in its order and with its index, to be joined with it."""
     prices = await fabric.map("shop.pricing.quote", ORDERS, country="AT")
@@ -412,6 +416,7 @@ async def leave(uri, server):
                 return closing
 
 
+@pytest.mark.every_broker
 async def test_a_service_that_disappears(members, fabric, server, pricing, broker_uri):
     """A map whose service does not return within the timeout stops there, and can be resumed."""
     handle = fabric.map("shop.pricing.wait", numbers(50), in_flight=4, timeout=2)
@@ -428,6 +433,7 @@ async def test_a_service_that_disappears(members, fabric, server, pricing, broke
     assert (await handle.resume()).result.tolist() == list(range(50))
 
 
+@pytest.mark.every_broker
 async def test_a_service_that_restarts(members, fabric, server, pricing, broker_uri):
     """A map waits for a service that leaves and returns within the timeout; no row fails."""
     handle = fabric.map("shop.pricing.wait", numbers(50), in_flight=4, timeout=60)
@@ -444,6 +450,7 @@ async def test_a_service_that_restarts(members, fabric, server, pricing, broker_
     assert sum(handle.progress.instances.values()) == 50
 
 
+@pytest.mark.every_broker
 async def test_instances_that_join(members, fabric, server, pricing):
     """Instances that join during a map share its rows, and the progress counts those of each."""
     await server.servers[0].close()
@@ -459,6 +466,7 @@ async def test_instances_that_join(members, fabric, server, pricing):
     assert set(results.instance) == {server.instance, second.instance}
 
 
+@pytest.mark.every_broker
 async def test_a_connector_that_is_closed(members, server, pricing):
     """A map ends when its connector is closed; rows that were not called are missing."""
     fabric = await members.join("other")
@@ -501,6 +509,7 @@ async def test_results_and_progress_half_way(fabric, pricing):
     assert handle.elapsed == elapsed
 
 
+@pytest.mark.every_broker
 async def test_cancel_of_an_idempotent_map(fabric, pricing):
     """After a cancellation the rows under way are missing, and `resume` calls those once more."""
     handle = fabric.map("shop.pricing.wait", numbers(10), in_flight=4, idempotent=True)
@@ -565,6 +574,7 @@ async def test_stop(members, fabric, pricing):
     gate.set()
 
 
+@pytest.mark.every_broker
 async def test_stop_while_rows_wait(fabric, server, pricing):
     """Rows that wait in their queue are not run, and their outcome is not known."""
     await server.servers[0].close()
@@ -737,7 +747,6 @@ async def test_map_stream_of_an_endless_iterable(fabric, pricing):
     assert fabric.member.rpc.pending == 0
 
 
-@pytest.mark.any_broker
 async def test_memory_of_a_map_stream(fabric):
     """An iterable of any length needs no more memory than a short one."""
     rows = ({"value": n} for n in range(11_000))
@@ -751,7 +760,6 @@ async def test_memory_of_a_map_stream(fabric):
     assert blocks[10_000] - blocks[3_000] < 3_500  # half an object for each row
 
 
-@pytest.mark.any_broker
 async def test_a_service_that_disappears_at_row_40000(fabric, server, pricing):
     """The results of the 40,000 rows before it are kept, and the map continues when it is back."""
     leaving = []

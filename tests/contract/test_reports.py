@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from fabric_nb import AmqBrokerConnector
     from tests.support.fabric import Members
 
+pytestmark = pytest.mark.any_broker  # these are of fabric_nb itself, unless marked otherwise
+
+
 log = logging.getLogger("work")
 
 
@@ -64,6 +67,7 @@ async def call(
     return await caller.member.rpc.call(pattern, method, kwargs, timeout=60, report=report)
 
 
+@pytest.mark.every_broker
 @pytest.mark.parametrize("single_active", [False, True], ids=["clique", "leader"])
 async def test_a_call_is_queued_and_runs(server, caller, single_active):
     """A caller learns how many calls are queued before its own, when it begins, and where."""
@@ -115,6 +119,7 @@ async def async_steps(n: int) -> int:
     return n
 
 
+@pytest.mark.every_broker
 @pytest.mark.parametrize(
     ("function", "threads"),
     [(steps, False), (steps, True), (async_steps, False)],
@@ -206,6 +211,7 @@ def run_thread(target: Callable[[], object]) -> None:
     thread.join()
 
 
+@pytest.mark.every_broker
 async def test_output(server, caller, capsys):
     """A caller that asks for it receives what its call printed and logged, before the result."""
 
@@ -489,6 +495,7 @@ async def test_log_records_of_a_call(members, server, caller):
 # -- cancellation and deadlines
 
 
+@pytest.mark.every_broker
 async def test_a_cancelled_call_is_confirmed(server, caller):
     """A caller learns whether its cancelled call was stopped, or runs on in a thread."""
     gate, began = threading.Event(), []

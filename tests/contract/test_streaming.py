@@ -29,6 +29,8 @@ from tests.support.fabric import until, wait_for_service
 from tests.support.internals import lose_connection
 from tests.support.peers import DOMAIN
 
+pytestmark = pytest.mark.any_broker  # these are of fabric_nb itself, unless marked otherwise
+
 
 class Counter:
     """Generators of each kind, which record their progress."""
@@ -105,6 +107,7 @@ async def collected_until(error, items, pause=0.0):
 # -- items
 
 
+@pytest.mark.every_broker
 @pytest.mark.parametrize("kind", KINDS)
 async def test_items_arrive_in_order(server, caller, counter, kind):
     """`call_stream` yields the items of a generator in order, also many."""
@@ -155,6 +158,7 @@ async def test_stream_of_a_plain_method(members, caller):
         await collected(caller.call_stream("app.plain.no"))
 
 
+@pytest.mark.every_broker
 @pytest.mark.parametrize("kind", KINDS)
 async def test_caller_without_streams_receives_a_list(server, caller, raw, counter, kind):
     """Without the opt-in header the reply of a generator is the list of its items."""
@@ -362,6 +366,7 @@ async def test_too_many_streams(server, caller, monkeypatch):
         await items.aclose()
 
 
+@pytest.mark.every_broker
 async def test_too_many_streams_to_one_caller(members, server, caller, monkeypatch):
     """The streams of one caller are limited, without affecting other callers."""
     monkeypatch.setattr(item_streams, "MAX_STREAMS_OF_ONE", 2)
@@ -471,6 +476,7 @@ async def waiting_in(raw, queue):
     return (await raw.declare_queue(queue, passive=True)).declaration_result.message_count
 
 
+@pytest.mark.every_broker
 async def test_cancelled_before_it_starts(members, caller, counter, raw):
     """A stream that is cancelled while its request is queued is closed once it starts."""
     busy, go = asyncio.Event(), asyncio.Event()
@@ -503,6 +509,7 @@ async def test_cancelled_before_it_starts(members, caller, counter, raw):
     await until(lambda: member.calls.records[-1].outcome == "cancelled")
 
 
+@pytest.mark.every_broker
 async def test_lost_caller_is_detected(members, server, counter):
     """When the connection of the caller is lost, its generators are closed."""
     leaving = await members.join("leaving", type="client")
@@ -519,6 +526,7 @@ async def test_lost_caller_is_detected(members, server, counter):
             await collected(items)
 
 
+@pytest.mark.every_broker
 async def test_server_that_goes_is_noticed(members, caller, counter):
     """When the server crashes its streams end with an error, also in a clique."""
     for _ in range(2):
@@ -534,6 +542,7 @@ async def test_server_that_goes_is_noticed(members, caller, counter):
         await anext(items)
 
 
+@pytest.mark.every_broker
 async def test_stopping_server_ends_its_streams(members, caller, counter):
     """A service that stops ends its streams after its grace, with an error."""
     member = await members.join("stopping")

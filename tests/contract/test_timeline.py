@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fabric_nb import AmqBrokerConnector, Timeline
     from tests.support.fabric import Members
 
+pytestmark = pytest.mark.any_broker  # these are of fabric_nb itself, unless marked otherwise
+
 
 def seen(timeline: Timeline, lane: str) -> list[tuple[str, str, str]]:
     """Return kind, method and level of each event of a lane."""

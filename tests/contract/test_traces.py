@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fabric_nb import AmqBrokerConnector
     from tests.support.fabric import Members
 
+pytestmark = pytest.mark.any_broker  # these are of fabric_nb itself, unless marked otherwise
+
 
 async def shop(members: Members, **options: Any) -> list[AmqBrokerConnector]:
     """Serve `shop`, which calls `price` and `stock`, which calls `disk` and publishes."""
@@ -69,6 +71,7 @@ WATERFALL = [
 ]
 
 
+@pytest.mark.every_broker
 async def test_a_trace_over_services(caller):
     """A traced call has a span for each call and message that it causes, in their order."""
     traced = await caller.trace("shop.order", sku="tea")

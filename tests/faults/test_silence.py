@@ -195,6 +195,7 @@ async def test_a_short_pause_of_the_broker_is_harmless(frozen):
         assert server.member.connection.reconnects == reconnects
 
 
+@pytest.mark.any_broker
 async def test_a_blocked_loop_is_not_a_dead_broker(broker_uri):
     """A loop blocked for longer than the timeout does not lose its connection."""
     async with Members(broker_uri) as members:
