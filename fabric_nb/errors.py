@@ -452,12 +452,21 @@ class Hop:
     @property
     def location(self) -> str:
         """Last frame of the traceback that does not belong to a library."""
+        return self._frame()[0]
+
+    @property
+    def failing_line(self) -> str:
+        """Its location, and the source code: ``/shop.py, line 9, in quote: return p[x]``."""
+        location, source = self._frame()
+        return f"{location}: {source[:MAX_SOURCE]}" if source else location
+
+    def _frame(self) -> tuple[str, str]:
         frames = _FRAME.findall(self.traceback)
         own = [frame for frame in frames if _library(frame[0]) is None]
         if not frames:
-            return ""
-        path, line, function = (own or frames)[-1]
-        return f"{path}, line {line}, in {function}"
+            return "", ""
+        path, line, function, source = (own or frames)[-1]
+        return f"{path}, line {line}, in {function}", source.strip()
 
 
 class RemoteError(CallError):
@@ -515,15 +524,15 @@ class RemoteError(CallError):
 
     @property
     def details(self) -> list[str]:
-        """Lines that explain the error: where each call failed, and the innermost traceback.
+        """Lines that explain the error: the failing line of each call, and the innermost traceback.
 
         Frames of libraries are folded.
         """
         *outer, innermost = self.chain
-        names = _short_names(self.chain)
+        names = _short_names(self.chain) if outer else [""]
         details = [
-            printable(f"  {name}: {hop.location}")
-            for name, hop in zip(names, outer, strict=False)
+            printable(f"  {name}: {hop.failing_line}" if name else f"  {hop.failing_line}")
+            for name, hop in zip(names, self.chain, strict=True)
             if hop.location
         ]
         if innermost.traceback:
@@ -573,7 +582,11 @@ def _id_and_method(call: str) -> str:
     return ".".join(call.split(".")[-2:])
 
 
-_FRAME = re.compile(r'^ {2}File "([^"\n]+)", line (\d+), in ([^\n]+)$', re.MULTILINE)
+_FRAME = re.compile(
+    r'^ {2}File "([^"\n]+)", line (\d+), in ([^\n]+)$(?:\n {4}([^\n]+))?', re.MULTILINE
+)
+MAX_SOURCE = 200
+"""Characters of a line of source code that are shown beside its location."""
 _INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\]([^/\\]+)")
 _STANDARD = re.compile(r"[/\\]lib(?:rary)?[/\\]python3[^/\\]*[/\\]([^/\\.]+)|<frozen ([^>]+)>")
 _OWN = re.compile(r"[/\\]fabric_nb[/\\](?:fabric[/\\]|errors\.py)")

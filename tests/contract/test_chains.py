@@ -75,9 +75,11 @@ async def test_the_whole_chain_is_named(shop):
     first, *rest = shown.splitlines()
     assert first == f"RemoteError: {error}"
     assert "Remote traceback of catalog.price:" in rest
-    for hop, function in zip(HOPS[:2], ("call_pricing", "call_catalog"), strict=True):
+    functions = ("call_pricing", "call_catalog", "missing")
+    for hop, function in zip(HOPS, functions, strict=True):
         (line,) = (one for one in rest if one.startswith(f"  {hop}: "))
-        assert line.endswith(f"in {function}")
+        assert f", in {function}: " in line
+    assert rest.index("Remote traceback of catalog.price:") > 3
     assert shown.rstrip().endswith("KeyError: 'beer'")
     assert "fabric/rpc/client.py" not in shown
     copy = pickle.loads(pickle.dumps(error))
