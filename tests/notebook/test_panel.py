@@ -353,6 +353,29 @@ async def test_changes_of_the_connection(
     assert "Traceback" not in notebook.log
 
 
+async def test_a_connector_that_is_closed_and_opened_again(
+    start_notebook: StartNotebook, uri: str, calc: Peer
+) -> None:
+    """The panel keeps the last known services of a closed connector, and goes on when it opens."""
+    notebook = await start_notebook()
+    await notebook.connect(uri, id="closing")
+    panel = await PanelClient.open(notebook)
+    known = f"{DOMAIN}.calc.calc1"
+    await panel.until(lambda: known in panel.state["services"])
+    await notebook.run("await fabric.close()")
+
+    def notes() -> list[str]:
+        return list(panel.state["facts"]["services"]["notes"])
+
+    await panel.until(lambda: any("Not connected" in note for note in notes()))
+    assert panel.state["facts"]["connection"]["badges"] != []
+    assert known in panel.state["services"]
+    await notebook.run("await fabric.open()")
+    await panel.until(lambda: notes() == [] and not panel.state["facts"]["connection"]["badges"])
+    await panel.until(lambda: panel.state["services"][known]["state"][0] == "up")
+    assert "Traceback" not in notebook.log
+
+
 async def test_demo_services_end_with_the_kernel(
     start_notebook: StartNotebook, tmp_path: Path
 ) -> None:

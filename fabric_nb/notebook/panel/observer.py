@@ -107,6 +107,8 @@ class Observer:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     if feed is not None:
                         await feed.close()
+                    if not connection.listener.paused:
+                        await connection.listener.pause()
                     await connection.close()
 
     # -- discovery

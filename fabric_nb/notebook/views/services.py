@@ -22,7 +22,7 @@ from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.notebook.pages import Badge, Tone, counted
 
-MANY, MANY_PERIOD = 500, 2.0
+MANY, MANY_PERIOD = 500, 3.0
 """Number of services from which their ages are looked at less often, and seconds between that; an
 arrival, a departure or a changed announcement is shown at once."""
 SPARE = 100
