@@ -170,9 +170,11 @@ export class Actions {
     return this._revealed;
   }
 
-  /** Ask the services who calls them. */
+  /** Ask the services who calls them; an error is not shown, because the user has not asked. */
   async refreshGraph(): Promise<void> {
-    await this._request({ do: 'act', table: 'graph', name: 'refresh' });
+    await this.current.companion
+      ?.request({ do: 'act', table: 'graph', name: 'refresh' })
+      .catch((error: unknown) => console.debug('fabric_nb:', error));
   }
 
   async receiveLogs(): Promise<void> {

@@ -5,12 +5,14 @@ import { Mount } from './mount';
 import { PanelModel } from './model';
 import { PanelTables } from './tables';
 
-/** Number of services up to which they are asked at once, which costs each of them a call. */
+/** Number of services up to which they are asked regularly, which costs each of them a call. */
 const FEW = 50;
+/** Milliseconds between two times. */
+const PERIOD = 10_000;
 
 /**
- * Who calls whom, as a picture and a table. Few services are asked when this is first shown, many
- * when the user wants that.
+ * Who calls whom, as a picture and a table. While it is visible, few services are asked every ten
+ * seconds, and many only when the user wants that.
  */
 export function Calls(props: {
   model: PanelModel;
@@ -27,16 +29,25 @@ export function Calls(props: {
     if (!few) {
       return;
     }
-    const seen = new IntersectionObserver(entries => {
-      if (entries.some(entry => entry.isIntersecting)) {
-        seen.disconnect();
-        if (tables.graph.isEmpty) {
-          void actions.refreshGraph();
-        }
+    let visible = false;
+    let asking = false;
+    const ask = async (): Promise<void> => {
+      if (visible && !asking) {
+        asking = true;
+        await actions.refreshGraph();
+        asking = false;
       }
+    };
+    const seen = new IntersectionObserver(entries => {
+      visible = entries.some(entry => entry.isIntersecting);
+      void ask();
     });
     seen.observe(view.root);
-    return () => seen.disconnect();
-  }, [actions, few, tables, view]);
+    const timer = setInterval(() => void ask(), PERIOD);
+    return () => {
+      seen.disconnect();
+      clearInterval(timer);
+    };
+  }, [actions, few, view]);
   return <Mount view={view} className="fabric-live fabric-calls" />;
 }

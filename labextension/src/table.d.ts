@@ -10,7 +10,6 @@ declare module '*/notebook/table/rows.js' {
 
   export class Rows {
     readonly columns: readonly { readonly label: string }[];
-    readonly ids: readonly number[];
     /** Apply a message of the kernel; false if an earlier message was lost. */
     apply(message: object): boolean;
   }

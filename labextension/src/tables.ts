@@ -102,11 +102,6 @@ export class PanelTable implements IDisposable {
     return complete;
   }
 
-  /** Whether it has no rows. */
-  get isEmpty(): boolean {
-    return this._rows.ids.length === 0;
-  }
-
   /** The view; created by the first call, with its `tools`. */
   view(tools?: RowTools): TableView {
     return (this._view ??= new TableView(

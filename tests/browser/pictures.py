@@ -123,6 +123,16 @@ async def trace(page: Page, lab: Lab) -> None:
     await _take(lab_notebook, "trace")
 
 
+async def graph(page: Page, lab: Lab) -> None:
+    """Make `graph.png`: who calls whom in the demo."""
+    lab_notebook = await _open(page, lab, "shop", width=900, height=900)
+    await lab_notebook.execute(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
+    await lab_notebook.execute("for _ in range(20): await fabric.call('orders.place', sku='tea')")
+    await lab_notebook.run("%fabric_graph")
+    await expect(lab_notebook.panel.locator(".fabric-table g.service").first).to_be_visible()
+    await _take(lab_notebook, "graph")
+
+
 async def _open(page: Page, lab: Lab, name: str, *, width: int, height: int) -> LabNotebook:
     await page.set_viewport_size({"width": width, "height": height})
     path = LabNotebook.write(lab)
@@ -153,7 +163,7 @@ def _folder() -> Path:
 
 async def _all(folder: Path) -> None:
     async with await Lab.start(folder) as lab, open_browser() as browser:
-        for picture in (notebook, dashboard, panel, trace):
+        for picture in (notebook, dashboard, panel, trace, graph):
             page = await browser.new_page(device_scale_factor=SHARPNESS)
             await page.goto(f"{lab.url}/lab/workspaces/{picture.__name__}?reset")
             await wait_for_lab(page)

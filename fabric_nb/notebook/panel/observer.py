@@ -42,6 +42,7 @@ class Observer:
     Args:
         loop: the notebook's event loop.
         notebook: returns the facts on services that only the notebook's connection has.
+        elsewhere: returns a sentence on other domains with services.
 
     Attributes:
         tree: services of the fabric, while it receives keep-alives; else None.
@@ -49,12 +50,16 @@ class Observer:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, notebook: Callable[[], NotebookFacts]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        notebook: Callable[[], NotebookFacts],
+        elsewhere: Callable[[], str],
     ) -> None:
         self.tree: ServicesTree | None = None
         self.tables: dict[str, PanelTable] = {}
         self._loop = loop
         self._notebook = notebook
+        self._elsewhere = elsewhere
         self._discovering: asyncio.Task[None] | None = None
         self._blocked_at = float("-inf")
         self._fabric: AmqBrokerConnector | None = None
@@ -173,7 +178,7 @@ class Observer:
             return
         self._feed = await connection.logs(max_records=MAX_ROWS)
         level = self._logs.level if self._logs is not None else LEVEL
-        self._logs = LogView(connection, self._feed, level, domain=connection.domain)
+        self._logs = LogView(connection, self._feed, level, elsewhere=self._elsewhere)
         self.tables = {"logs": PanelTable(self._logs, asyncio.get_running_loop())}
 
     # -- calls

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.panel.tree import MAX_SERVICES, ServicesTree, TreeState
 from fabric_nb.notebook.table.parts import encoded_badge
-from fabric_nb.notebook.views.connection import state_badge
+from fabric_nb.notebook.views.connection import check_interval, state_badge, with_other_domains
 from fabric_nb.notebook.views.graph import GraphView
 from fabric_nb.notebook.views.services import EVERY, NotebookFacts, Services
 from fabric_nb.notebook.views.serving import AllServingView
@@ -36,12 +36,14 @@ class Snapshot:
         connection: see `connection`; None if the notebook is not connected.
         facts: facts on services that only the notebook's connection has.
         tree: services in the registry of the notebook; None if it is not connected.
+        elsewhere: sentence on other domains with services; empty if there are none.
     """
 
     fabric: AmqBrokerConnector | None = None
     connection: dict[str, Any] | None = None
     facts: NotebookFacts = NotebookFacts()  # noqa: RUF009 - immutable
     tree: TreeState | None = None
+    elsewhere: str = ""
 
 
 def connection(fabric: FabricMember) -> dict[str, Any]:
@@ -101,12 +103,19 @@ class NotebookPoller:
         self._on_connection = on_connection
         self._scheduled = False
         self._facts = NotebookFacts()
+        self._elsewhere = ""
+        self._checked: Hashable = None
         self._tree: ServicesTree | None = None
 
     @property
     def facts(self) -> NotebookFacts:
         """Facts on services that only the notebook's connection has."""
         return self.snapshot.facts if self.snapshot is not None else NotebookFacts()
+
+    @property
+    def elsewhere(self) -> str:
+        """Sentence on other domains with services; empty if there are none."""
+        return self.snapshot.elsewhere if self.snapshot is not None else ""
 
     def latest(self) -> Snapshot | None:
         """Return the last snapshot, None before the first, and schedule the next."""
@@ -136,8 +145,13 @@ class NotebookPoller:
     def _snapshot_of(self, fabric: AmqBrokerConnector | None) -> Snapshot:
         if fabric is None or self._tree is None:
             return Snapshot()
-        self._facts = NotebookFacts.of(fabric.member)
-        return Snapshot(fabric, connection(fabric.member), self._facts, self._tree.state())
+        member = fabric.member
+        self._facts = NotebookFacts.of(member)
+        if self._checked != (check := (member.domain, check_interval(member, member.domain))):
+            self._checked = check
+            self._elsewhere = with_other_domains("", member, member.domain)
+        tree = self._tree.state()
+        return Snapshot(fabric, connection(member), self._facts, tree, self._elsewhere)
 
     def _tree_of(self, fabric: AmqBrokerConnector | None) -> ServicesTree | None:
         if fabric is None:

@@ -55,7 +55,7 @@ class Watcher:
         self._poller = NotebookPoller(
             connector, streams, loop, on_connection=lambda: self._submit(lambda: None)
         )
-        self._observer = Observer(loop, lambda: self._poller.facts)
+        self._observer = Observer(loop, lambda: self._poller.facts, lambda: self._poller.elsewhere)
         self._demo = DemoServices()
         self._changes = Changes()
         self._results: list[dict[str, str]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from fabric_nb.fabric.logs.feed import LogFeed
@@ -46,6 +46,8 @@ class LogView(TableView):
     paused: bool = False
     domain: str = ""
     """Domain of the feed; while no record arrives, other domains with services are suggested."""
+    elsewhere: Callable[[], str] | None = None
+    """Returns the sentence on other domains; by default it is that of the member's registry."""
     _processed: int = 0
     """Number of records that `fill` has processed."""
     _processed_level: str = ALL
@@ -54,9 +56,12 @@ class LogView(TableView):
     def version(self) -> Hashable:
         """Return the number of received records and the choices."""
         feed = self.feed
-        interval = 0 if feed.changes else check_interval(self.fabric, self.domain)
+        suggested: Hashable = None
+        if not feed.changes:
+            default = check_interval(self.fabric, self.domain)
+            suggested = default if self.elsewhere is None else self.elsewhere()
         choices = self.level, self.paused
-        return self.fabric.state, feed.changes, feed.rejected, feed.closed, *choices, interval
+        return self.fabric.state, feed.changes, feed.rejected, feed.closed, *choices, suggested
 
     def model(self) -> TableModel:
         """Return an empty table of records."""
@@ -82,10 +87,13 @@ class LogView(TableView):
                 Button("pause", "Pause", self.paused),
                 Select("level", "Level", [ALL, *LEVELS], self.level),
             ],
-            empty="No record of this level."
-            if feed.changes
-            else with_other_domains(NO_RECORDS, self.fabric, self.domain),
+            empty="No record of this level." if feed.changes else self._nothing_yet(),
         )
+
+    def _nothing_yet(self) -> str:
+        if self.elsewhere is not None:
+            return f"{NO_RECORDS} {self.elsewhere()}".rstrip()
+        return with_other_domains(NO_RECORDS, self.fabric, self.domain)
 
     def act(self, name: str, value: object) -> None:
         """Pause, resume, or choose the minimum level."""
