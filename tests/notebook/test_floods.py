@@ -110,18 +110,18 @@ async def test_flood_of_services(notebook: Notebook, hostile: Hostile) -> None:
     await cell.until(lambda cell: full in last(cell), 60)
     assert f"… and {MAX_SERVICES - SHOWN:,} more rows." in last(cell)
     assert f"{MAX_SERVICES:,} up" in last(cell)
-    # The rest of a million, without the broker, which would make no difference.
+    # Many more, without the broker, which would make no difference.
     await notebook.run(
         "from fabric_nb.fabric.wire.names import ServiceName\n"
         "from fabric_nb.fabric.wire.keep_alives import KeepAlive\n"
-        "for n in range(200_000):\n"
+        "for n in range(50_000):\n"
         "    fabric.registry.receive(KeepAlive(ServiceName('d', 'more', f's{n}'), None))",
         timeout=60,
     )
     assert await notebook.value("len(fabric.registry), len(fabric.registry.df)") == (
         f"({MAX_SERVICES}, {MAX_SERVICES})"
     )
-    assert int(await notebook.value("fabric.registry.dropped")) > 200_000
+    assert int(await notebook.value("fabric.registry.dropped")) > 50_000
     await cell.until(lambda cell: " services dropped." in last(cell))
 
 

@@ -1,9 +1,9 @@
 """Distribution of the tests over processes, with pytest-xdist.
 
 `pytest -n 6` starts six processes. The tests of a file run in one process, because they share
-fixtures; those of a package in `TOGETHER` do too. Groups that take long start first, so that all
-processes end at about the same time. There are more processes than cores, because tests wait more
-than they compute.
+fixtures; those of files in a row of `TOGETHER` do too. Groups that take long start first, so that
+all processes end at about the same time. There are more processes than cores, because tests wait
+more than they compute.
 """
 
 from __future__ import annotations
@@ -14,26 +14,29 @@ if TYPE_CHECKING:
     import pytest
     from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = ("tests/browser/",)
-"""Packages whose tests share expensive processes: JupyterLab and a browser."""
+TOGETHER = (("tests/browser/test_panel.py", "tests/browser/test_views.py"), ("tests/browser/",))
+"""Beginnings of the names of files that share expensive processes: JupyterLab and a browser.
+
+There are two of each, so that neither half of the tests in a browser is the last to end.
+"""
 
 LONGEST_FIRST = (
     "tests/browser/",
     "tests/docs/",
+    "tests/peers/test_benchmarks.py",
     "tests/faults/",
     "tests/notebook/",
     "tests/unit/test_wheel.py",
     "tests/unit/test_decoding.py",
-    "tests/peers/test_benchmarks.py",
     "tests/demo/",
 )
 """Beginnings of the names of groups that take long; all other groups follow."""
 
 
 def group_of(test: str) -> str:
-    """Return the group of a test, by its node id: its package or its file."""
+    """Return the group of a test, by its node id: its file, or the first name of its row."""
     file = test.partition("::")[0]
-    return next((package for package in TOGETHER if file.startswith(package)), file)
+    return next((starts[0] for starts in TOGETHER if file.startswith(starts)), file)
 
 
 def sort(items: list[pytest.Item]) -> None:
