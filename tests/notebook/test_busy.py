@@ -91,7 +91,7 @@ async def test_blocking_cell_does_not_look_dead(
 ) -> None:
     """While a cell computes, the notebook is busy; calls and rows are queued, and none is lost."""
     listener = await start_peer("listener", uri)
-    await blocked(notebook, watcher, caller, listener, BLOCKING[how], 4, interval=0.5)
+    await blocked(notebook, watcher, caller, listener, BLOCKING[how], 6, interval=0.5)
 
 
 @pytest.mark.slow
