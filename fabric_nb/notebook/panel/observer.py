@@ -30,6 +30,8 @@ LEVEL = "INFO"
 LINGER = 10.0
 """Seconds without a blocked loop after which the notebook's registry is used again: by then it has
 read what has arrived meanwhile, and cells that block one after another need no new consumer."""
+OPEN_TIME = 5.0
+"""Seconds for which a call waits for the connection."""
 CLOSE_TIMEOUT = 1.0
 
 
@@ -183,18 +185,22 @@ class Observer:
 
     # -- calls
 
-    def start_call(self, call: str, texts: Mapping[str, Any]) -> FormCall:
+    async def start_call(self, call: str, texts: Mapping[str, Any]) -> FormCall:
         """Call a method with the texts of a form; see `call_from_form`."""
-        return call_from_form(self._require_connection(), call, texts, timed=False)
+        connection = await self._require_connection()
+        return call_from_form(connection, call, texts, timed=False)
 
     async def describe(self, call: str) -> Mapping[str, str]:
         """Return signature and doc of a method; empty if the service describes none."""
-        connection = self._require_connection()
+        connection = await self._require_connection()
         pattern, method = parse_call(call, domain=connection.domain)
         return (await connection.rpc.describe(pattern)).get(method, {})
 
-    def _require_connection(self) -> FabricMember:
+    async def _require_connection(self) -> FabricMember:
         """Return the connection, for a call whose errors may name services of the registry."""
+        if self._connection is None and self._opening is not None:
+            # The services are shown before, because they are those of the notebook's registry.
+            await asyncio.wait([self._opening], timeout=OPEN_TIME)
         if self._connection is None:
             raise NotThere("The panel has no connection to the fabric yet; try again in a moment.")
         self._copy_registry(self._connection)

@@ -81,7 +81,7 @@ class Watcher:
         """Call a method with the texts of a form, and push the result under the request's id."""
 
         async def work() -> str:
-            running = self._calls[request] = self._observer.start_call(call, texts)
+            running = self._calls[request] = await self._observer.start_call(call, texts)
             try:
                 return plain(await running, MAX_RESULT)
             finally:
