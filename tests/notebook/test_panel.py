@@ -211,7 +211,7 @@ async def test_streams_and_serving(panel: PanelClient, watcher: AmqBrokerConnect
 
 
 async def test_calls_from_the_form(panel: PanelClient) -> None:
-    """A form calls with JSON or Python literals; results and errors are text."""
+    """A form calls with JSON, Python literals or words; results and errors are text."""
     target = f"{DOMAIN}.calc.calc1"
     product = await panel.result(
         do="call", call=f"{target}.multiply", arguments={"x": "6", "y": "7"}
@@ -222,7 +222,9 @@ async def test_calls_from_the_form(panel: PanelClient) -> None:
     failed = await panel.result(do="call", call=f"{target}.fail", arguments={"message": '"so"'})
     assert "so" in failed["error"]
     assert "Traceback" not in failed["error"]
-    unread = await panel.result(do="call", call=f"{target}.echo", arguments={"value": "tx"})
+    words = await panel.result(do="call", call=f"{target}.echo", arguments={"value": "green tea"})
+    assert words["text"] == "'green tea'"
+    unread = await panel.result(do="call", call=f"{target}.echo", arguments={"value": "[tx"})
     assert "value is not a value" in unread["error"]
     unnamed = await panel.result(do="call", call="nothing", arguments={})
     assert "is not a call" in unnamed["error"]
