@@ -184,10 +184,14 @@ export class Actions {
   private async _request(
     request: Parameters<NonNullable<Current['companion']>['request']>[0]
   ): Promise<void> {
+    const companion = this.current.companion;
     try {
-      await this.current.companion?.request(request);
+      await companion?.request(request);
     } catch (error) {
-      Notification.error(`Fabric: ${messageOf(error)}`, { autoClose: 8000 });
+      // That the kernel has stopped is shown by the panel, until it runs again.
+      if (companion?.model.phase === 'linked') {
+        Notification.error(`Fabric: ${messageOf(error)}`, { autoClose: 8000 });
+      }
     }
   }
 

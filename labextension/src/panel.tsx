@@ -139,7 +139,7 @@ function selectorOf(element: Element): string | null {
 }
 
 /** Initial relative heights of the sections. */
-const RELATIVE_SIZES = [8, 2, 2, 7, 5];
+const RELATIVE_SIZES = [11, 2.3, 2.3, 6.4, 5];
 
 const SECTIONS: { [label: string]: Section } = {
   Services,
