@@ -307,7 +307,7 @@ async def _picture(
             await notebook.page.wait_for_function(
                 f"element => ({POOR_CONTRAST})(element).length === 0",
                 arg=await shown.element_handle(),
-                timeout=10_000,
+                timeout=60_000,
             )
         assert await shown.evaluate(POOR_CONTRAST) == []
 

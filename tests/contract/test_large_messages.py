@@ -17,8 +17,8 @@ import pytest
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.data import consumer as consumer_module
 from fabric_nb.fabric.data import stream as stream_module
+from fabric_nb.fabric.rpc import call_runner
 from fabric_nb.fabric.rpc import requester as requester_module
-from fabric_nb.fabric.rpc import server as server_module
 from fabric_nb.fabric.wire.data_encoding import arrow_body
 from fabric_nb.fabric.wire.formats import ARROW, JSON_COLUMNS
 from tests.support.fabric import Members, until
@@ -317,7 +317,7 @@ async def test_large_results_and_arguments_do_not_block(members, monkeypatch, ki
     await server.serve({"echo": echo, "items": items})
     caller = await members.join("caller", type="client")
     threads = []
-    for module, name in ((requester_module, "read_reply"), (server_module, "read_call")):
+    for module, name in ((requester_module, "read_reply"), (call_runner, "read_call")):
         read = getattr(module, name)
 
         def noted(*args, read=read):
