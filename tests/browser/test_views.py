@@ -280,7 +280,7 @@ async def test_histogram_of_a_benchmark(
 
     server = await shop.serve({"quote": quote}, type="shop", id="quotes", prefetch=100)
     call = f"{DOMAIN}.shop.quotes.quote"  # the notebook may not know the short name yet
-    await connected.start(f'%fabric_bench {call} sku="tea" --calls 4000 --yes -t 600')
+    await connected.start(f'%fabric_bench {call} sku="tea" --calls 4000 --yes --timeout 600')
     page = connected.panel.locator(".jp-OutputArea-output .fabric-nb").last
     await expect(page.locator(".head")).to_contain_text("2,999 calls in")
     await expect(page.locator("progress")).to_have_js_property("value", 0.75)

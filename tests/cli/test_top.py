@@ -106,7 +106,8 @@ async def test_top(broker_uri: str) -> None:
         calls = asyncio.create_task(call())
         try:
             async with top(broker_uri) as screen:
-                text = await screen.until(r"shop\.busy +1 +up +[\d,.]+ +0\.0 .*\n?[\s\S]*q quit")
+                busy = r"shop\.busy +1 +up +(?!0\.0 )[\d,.]+ +0\.0 "
+                text = await screen.until(rf"{busy}.*\n?[\s\S]*q quit")
                 assert text.index("shop.busy") < text.index("shop.broken")
                 assert "calls/s ▼" in text
                 screen.press("e")
