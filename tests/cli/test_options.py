@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import pandas as pd
 import pytest
 
@@ -54,6 +55,20 @@ async def bound(rabbitmq: RabbitMq, vhost: str, exchange: str, queues: int = 1) 
             ):
                 return
             await asyncio.sleep(0.05)
+
+
+async def consumed(uri: str, rabbitmq: RabbitMq, vhost: str, exchange: str, by: int) -> None:
+    """Wait until a number of consumers read the one queue that is bound to an exchange."""
+    await bound(rabbitmq, vhost, exchange)
+    bindings = await asyncio.to_thread(rabbitmq.list_bindings, vhost)
+    (queue,) = {each["destination"] for each in bindings if each["source"] == exchange}
+    async with asyncio.timeout(60), await aio_pika.connect(uri) as connection:
+        channel = await connection.channel()
+        while True:
+            declared = await channel.declare_queue(queue, passive=True)
+            if declared.declaration_result.consumer_count == by:
+                return
+            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -214,6 +229,7 @@ async def test_stream_is_replayed(
 
 async def test_streams_share_a_name(
     rabbitmq: RabbitMq,
+    rabbitmq_uri: str,
     vhost: str,
     fabric: AmqBrokerConnector,
     capsys: pytest.CaptureFixture[str],
@@ -221,8 +237,7 @@ async def test_streams_share_a_name(
     """Readers of `stream --name` share the messages."""
     line = ("stream", "--name", "shared", "-n", "2")
     readers = [asyncio.create_task(run(fabric, *line)) for _ in range(2)]
-
-    await bound(rabbitmq, vhost, fabric.data_exchange)
+    await consumed(rabbitmq_uri, rabbitmq, vhost, fabric.data_exchange, by=2)
     for n in range(4):
         await fabric.publish_data({"n": n})
     await asyncio.gather(*readers)
