@@ -234,8 +234,8 @@ async def publish_message(fabric: AmqBrokerConnector, options: argparse.Namespac
         raise InvalidArgument("There is no data: give --data, or '-' and standard input.")
     try:
         await fabric.publish_data(json_or_text(text), assignments(options.headers), mandatory=True)
-    except NoSubscriber as unheard:
-        print_note(f"Published, but nobody listens. {unheard}", as_json=options.json)
+    except NoSubscriber as unrouted:
+        print_note(f"Published to no queue. {unrouted}", as_json=options.json)
         routed = False
     else:
         routed = True

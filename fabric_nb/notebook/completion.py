@@ -75,7 +75,7 @@ class Completion:
 
 
 def complete(text: str, candidates: Candidates) -> Completion | None:
-    """Return the completions of a cell's text up to the cursor; None if there is nothing of ours.
+    """Return the completions of a cell's text up to the cursor; None outside of magics and calls.
 
     Example::
 

@@ -370,9 +370,9 @@ async def test_publish_tells_whether_anybody_listens(
 ) -> None:
     """`fabric-nb publish` says whether a queue has received the message."""
     line = ("publish", "msg_type=ALERT", "--data", "1")
-    unheard = await run(rabbitmq_uri, *line)
-    assert (unheard.code, unheard.out) == (0, "")
-    assert unheard.err.startswith("Published, but nobody listens. No queue of ")
+    unrouted = await run(rabbitmq_uri, *line)
+    assert (unrouted.code, unrouted.out) == (0, "")
+    assert unrouted.err.startswith("Published to no queue. No queue of ")
     async with await fabric.stream(msg_type="ALERT"):
         heard = await run(rabbitmq_uri, *line)
         as_json = await run(rabbitmq_uri, *line, "--json")

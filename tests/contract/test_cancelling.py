@@ -309,7 +309,7 @@ async def test_rows_that_continue_after_their_timeout(server, caller, work):
 
 
 async def test_a_nested_call_of_one_that_continues(members, server, caller, work):
-    """What a call that continues calls itself has its own timeout, also after the first one."""
+    """Nested calls of a call that continues have their own timeouts, also after its own."""
 
     async def outer() -> Any:
         began.set()

@@ -335,7 +335,7 @@ async def test_a_thread_inherits_the_call_and_nothing_else(server, caller):
     def look() -> None:
         gate.wait(60)
         who = fabric_nb.caller()
-        seen.append((variable.get(), who.service if who is not None else "nobody"))
+        seen.append((variable.get(), who.service if who is not None else "no caller"))
 
     def work() -> None:
         variable.set("changed")
@@ -350,7 +350,7 @@ async def test_a_thread_inherits_the_call_and_nothing_else(server, caller):
     value = "changed" if getattr(sys.flags, "thread_inherit_context", False) else "fresh"
     assert seen == [(value, f"{DOMAIN}.app.caller")]
     await asyncio.to_thread(run_thread, look)
-    assert seen[-1] == ("fresh", "nobody")
+    assert seen[-1] == ("fresh", "no caller")
 
 
 async def test_another_library_that_replaces_the_start_of_threads(

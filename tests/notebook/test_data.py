@@ -215,8 +215,8 @@ async def test_publishing_reaches_amqp_fabric(
 ) -> None:
     """The value after the dashes is published as JSON, with headers that consumers can match."""
     subscriber: Peer = await start_peer("data_subscriber", uri, headers={"msg_type": "ALERT"})
-    unheard = await notebook.run("x = 5\n%fabric_publish msg_type=OTHER -- 1")
-    assert unheard.stdout.startswith("Published, but nobody listens.")
+    unrouted = await notebook.run("x = 5\n%fabric_publish msg_type=OTHER -- 1")
+    assert unrouted.stdout.startswith("Published to no queue. No queue of ")
     for data, body in (
         ('{"text": "hello -- there", "value": null}', {"text": "hello -- there", "value": None}),
         ("{'text': 'hello', 'value': x + 1}", {"text": "hello", "value": 6}),
@@ -264,7 +264,7 @@ async def test_logs_are_shown_as_they_come(
     await everything.until(lambda cell: "of another" in cell.displays[0].text)
     await everything.until(lambda cell: "all is well" in cell.displays[0].text)
     await notebook.run("%fabric_stop logs\n%fabric_stop all\ndel all")
-    await mine.ask("log", level="CRITICAL", message="unheard")
+    await mine.ask("log", level="CRITICAL", message="unrouted")
     assert await notebook.value("len(logs.df)") == "2"
 
 

@@ -263,7 +263,7 @@ async def test_a_cancelled_call_of_a_plain_function(
 async def test_an_interrupted_call_that_blocks_its_service(
     notebook: Notebook, start_peer: StartPeer, uri: str, watcher: AmqBrokerConnector
 ) -> None:
-    """Of an interrupted call of a function that blocks its process it is said that it runs on."""
+    """The message on an interrupted call whose function blocks its process says "still running"."""
     peer = await start_peer("fabric_calc", uri, id="blocked", keep_alive=0.5)
     (instance,) = (await wait_for_service(watcher, "blocked")).instances
     call = "calc.blocked.block"

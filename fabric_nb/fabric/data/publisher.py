@@ -240,7 +240,7 @@ class Publisher:
         self.failed += 1
         if isinstance(error, Unroutable):
             log.debug("A mandatory message for %s was routed to no queue", self.exchange)
-            error = NoSubscriber(f"No queue of {self.exchange} receives messages of these headers.")
+            error = NoSubscriber(f"No queue of {self.exchange} is bound to these headers.")
         else:
             self._log_failure(error)
         if not confirmation.done():

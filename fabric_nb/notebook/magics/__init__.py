@@ -36,7 +36,7 @@ class FabricMagics(
         def fabric_matcher(context: CompletionContext) -> SimpleMatcherResult:
             lines = context.full_text.split("\n")[: context.cursor_line]
             text = "\n".join([*lines, context.text_until_cursor])
-            if not _MAY_BE_OURS.search(text):
+            if not _MAGIC_OR_CALL.search(text):
                 return {"completions": []}
             from fabric_nb.notebook.completion import completions
 
@@ -70,7 +70,7 @@ class FabricMagics(
         return {name: _options(getattr(self, name)) for name in names}
 
 
-_MAY_BE_OURS = re.compile(r"%fabric_|!\s*fabric-nb|\.[a-z_]+\(\s*['\"]")
+_MAGIC_OR_CALL = re.compile(r"%fabric_|!\s*fabric-nb|\.[a-z_]+\(\s*['\"]")
 
 
 def _known_services(fabric: AmqBrokerConnector) -> list[Service]:

@@ -91,6 +91,6 @@ async def _publish(fabric: AmqBrokerConnector, data: Any, headers: Mapping[str, 
     """Publish a message; return a sentence on what became of it."""
     try:
         await fabric.publish_data(data, headers, mandatory=True)
-    except NoSubscriber as unheard:
-        return f"Published, but nobody listens. {unheard}"
+    except NoSubscriber as unrouted:
+        return f"Published to no queue. {unrouted}"
     return "Published to at least one queue."

@@ -67,7 +67,7 @@ export class RowScroller {
     cancelAnimationFrame(this.frame);
     this.frame = null;
     if (!this.node.isConnected) return; // `attach` will schedule it again
-    // JupyterLab may hide an output and show it again within a frame, of which no observer is told.
+    // JupyterLab may hide an output and show it again within a frame, which triggers no observer.
     if (this.shown && !this.node.clientWidth) this.schedule();
     else this.view.paint();
   }

@@ -1,4 +1,4 @@
-"""Who calls whom: a picture, and a table with a row for each caller, service and method."""
+"""Call graph: a picture, and a table with a row for each caller, service and method."""
 
 from __future__ import annotations
 
