@@ -766,8 +766,10 @@ def test_a_call_opens_to_its_contents() -> None:
     shown = Rendered(CallsView(member))
     record = sent_call(member.calls, {"sku": "tea", "apiKey": "s3cret", "n": 2}, {"token": "t0p"})
     assert shown.again().model.rows[0].detail.text == "arguments: 37 bytes · result: 15 bytes"
+    assert not any("37 bytes" in text for text in shown.texts)  # it is not saved
     shown.view.opened(record.number)
     detail = shown.again().model.rows[0].detail
+    assert any("sku = 'tea'" in text for text in shown.texts)
     assert "  sku = 'tea'\n  apiKey = '***'\n  n = 2\nResult:\n  {'token': '***'}" in detail.text
     (form,) = detail.forms
     assert (form.name, form.submit) == ("calc.c1.quote", "Call")

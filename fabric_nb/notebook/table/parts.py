@@ -136,11 +136,13 @@ class Detail:
         text: preformatted text above the forms.
         forms: forms; the first `MAX_LISTED` are shown.
         more: number of forms that the caller omitted from `forms`.
+        live_only: True if it only precedes what the row shows once it is opened; it is not saved.
     """
 
     text: str = ""
     forms: Sequence[Form] = ()
     more: int = 0
+    live_only: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.text or self.forms)

@@ -53,7 +53,7 @@ def static_page(model: TableModel, now: float) -> Page:
     details = [
         (_summary(cells, columns), row.detail.plain())
         for cells, row in zip(texts, rows, strict=True)
-        if row.detail
+        if row.detail and not row.detail.live_only
     ]
     head, omitted = model.head, len(every) - len(rows) + model.cut
     more = counted(omitted, "older row" if model.follow else "more row")

@@ -130,7 +130,7 @@ class CallsView(TableView):
             return record.outcome != "ok"
         return self.which in (ALL, record.direction)
 
-    def _row(self, record: CallRecord) -> tuple[list[Value], str | Detail]:
+    def _row(self, record: CallRecord) -> tuple[list[Value], Detail]:
         cells: list[Value] = [
             record.time,
             record.direction,
@@ -154,12 +154,11 @@ class CallsView(TableView):
         address = record.service.removeprefix(f"{self.fabric.domain}.")
         return again_form(record, address, signature)
 
-    def _detail(self, record: CallRecord) -> str | Detail:
+    def _detail(self, record: CallRecord) -> Detail:
         output = f"Output:\n{record.output}" if record.output else ""
         is_open = record.number in self._opened
         contents = contents_text(record) if is_open else sizes(record)
         text = "\n\n".join(filter(None, (record.traceback or record.error, output, contents)))
-        form = None
-        if is_open:
-            form = self._again_form(record)
-        return text if form is None else Detail(text, [form])
+        form = self._again_form(record) if is_open else None
+        is_sizes_only = not (is_open or record.traceback or record.error or output)
+        return Detail(text, [] if form is None else [form], live_only=is_sizes_only)
