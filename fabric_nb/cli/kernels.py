@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
@@ -18,6 +20,8 @@ from fabric_nb.errors import InvalidArgument
 
 START_TIMEOUT = 60.0
 """Seconds that starting the kernel may take."""
+LONGEST_PREFIX = 95
+"""Bytes of the path of a Unix socket without its number; macOS allows 103 in all."""
 CHECK_EVERY = 0.5
 """Seconds between two checks that the kernel's process is running."""
 
@@ -124,18 +128,24 @@ async def start_kernel(
     # Without IPython's own folder, which has had no kernels since 2015 and costs IPython's import.
     specifications = KernelSpecManager(kernel_dirs=jupyter_path("kernels"))
     manager = AsyncKernelManager(kernel_name=name, kernel_spec_manager=specifications)
-    try:
-        await manager.start_kernel(
-            env=environment, cwd=str(folder), extra_arguments=["--IPKernelApp.log_level=ERROR"]
-        )
-    except NoSuchKernel:
-        raise InvalidArgument(
-            f"There is no kernel {name!r} here: jupyter kernelspec list shows those that are there."
-        ) from None
-    client: AsyncKernelClient = manager.client()
-    client.start_channels(iopub=False, stdin=False, hb=False, control=False)
-    try:
-        yield Kernel(manager, client)
-    finally:
-        client.stop_channels()
-        await manager.shutdown_kernel(now=True)
+    with TemporaryDirectory(prefix="fabric_nb-", ignore_cleanup_errors=True) as sockets:
+        # A TCP port that is free when it is chosen may be taken before the kernel listens on it.
+        prefix = str(Path(sockets, "kernel"))
+        if os.name == "posix" and len(os.fsencode(prefix)) <= LONGEST_PREFIX:
+            manager.transport, manager.ip = "ipc", prefix
+        try:
+            await manager.start_kernel(
+                env=environment, cwd=str(folder), extra_arguments=["--IPKernelApp.log_level=ERROR"]
+            )
+        except NoSuchKernel:
+            raise InvalidArgument(
+                f"There is no kernel {name!r} here: "
+                "jupyter kernelspec list shows those that are there."
+            ) from None
+        client: AsyncKernelClient = manager.client()
+        client.start_channels(iopub=False, stdin=False, hb=False, control=False)
+        try:
+            yield Kernel(manager, client)
+        finally:
+            client.stop_channels()
+            await manager.shutdown_kernel(now=True)

@@ -25,6 +25,7 @@ from nbclient.exceptions import CellExecutionComplete
 from nbclient.util import ensure_async
 
 from fabric_nb.fabric.core.files import replacing
+from tests.support.kernels import unix_sockets
 
 CELL_TIMEOUT = 300
 """Seconds that a cell may run."""
@@ -83,6 +84,7 @@ def run(path: Path) -> nbformat.NotebookNode:
     notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
     client = _Client(
         notebook,
+        config=unix_sockets(),
         timeout=CELL_TIMEOUT,
         allow_errors=True,
         record_timing=False,

@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from tests.notebook.notebooks import DOMAIN, Notebook, error_text, password_of
+from tests.support.kernels import unix_sockets
 from tests.support.peers import Peer
 
 if TYPE_CHECKING:
@@ -127,7 +128,10 @@ async def test_error_of_a_headless_run(tmp_path: Path) -> None:
         cells=[nbformat.v4.new_code_cell(source) for source in cells]
     )
     client = NotebookClient(
-        notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook,
+        config=unix_sockets(),
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
     )
     with pytest.raises(
         CellExecutionError, match=r"BrokerUnavailable: amqp://ann:\*\*\*@"

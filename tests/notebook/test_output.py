@@ -13,6 +13,7 @@ from nbclient import NotebookClient
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook, SlowCall, call, password_of
 from tests.support.cells import Cell, Output
+from tests.support.kernels import unix_sockets
 from tests.support.peers import DOMAIN, Peer, PeerError
 from tests.support.rabbitmq import RabbitMq
 
@@ -268,7 +269,9 @@ async def test_headless_run_records_the_background(
         "%fabric_disconnect",
     )
     ready = await start_peer("data_subscriber", uri, headers={"mark": "ready"})
-    client = NotebookClient(saved, timeout=60, resources={"metadata": {"path": str(headless)}})
+    client = NotebookClient(
+        saved, config=unix_sockets(), timeout=60, resources={"metadata": {"path": str(headless)}}
+    )
     running = asyncio.create_task(client.async_execute())
     await ready.event("data", timeout=60)
     for n in range(2):
@@ -315,7 +318,9 @@ async def test_headless_run_records_the_last_calls(
         "%fabric_publish mark=last -- {'n': 'the row'}\nawait s.wait(1)\n"
         "for n in range(3): _ = await fabric.call('last.say', text=n)",
     )
-    client = NotebookClient(saved, timeout=60, resources={"metadata": {"path": str(headless)}})
+    client = NotebookClient(
+        saved, config=unix_sockets(), timeout=60, resources={"metadata": {"path": str(headless)}}
+    )
     await client.async_execute()
     _, calls, serving, stream, last = saved.cells
     assert "3 made" in outputs_of(calls)

@@ -24,6 +24,7 @@ from fabric_nb.broker.launch import find_broker
 from fabric_nb.notebook.magics import FabricMagics
 from tests.cli.test_commands import start
 from tests.notebook.notebooks import Notebook, error_text
+from tests.support.kernels import unix_sockets
 from tests.support.peers import DOMAIN, Peer
 
 if TYPE_CHECKING:
@@ -194,7 +195,9 @@ async def test_a_saved_notebook_does_not_contain_it(login: str, calc: Peer, tmp_
         *LEAVING,
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(notebook, timeout=60, allow_errors=True, kernel_name="python3")
+    client = NotebookClient(
+        notebook, config=unix_sockets(), timeout=60, allow_errors=True, kernel_name="python3"
+    )
     bare, password = login.replace(quote(SECRET, safe=""), "", 1).replace(":@", "@"), SECRET
     environment = {**os.environ, "AMQP_URL": bare, "AMQP_PASSWORD": password}
     await client.async_execute(env=environment, cwd=str(tmp_path))

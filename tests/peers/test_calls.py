@@ -131,15 +131,13 @@ async def test_unknown_method_of_amqp_fabric(members, peer):
 
 
 async def test_timeouts_with_amqp_fabric(members, peer):
-    """A slow method times out; a call that is still queued at its timeout is never run."""
+    """A slow method times out, and the calls of others go on."""
     fabric = await members.join("me")
     await wait_for_service(fabric, "calc1")
     slow = asyncio.create_task(fabric.call("calc1.slow", seconds=3))
     await peer.event("slow_began")
     assert await fabric.call("calc1.health_check") is True
     assert not slow.done()
-    with pytest.raises(CallTimeout):
-        await fabric.call("calc1.count", timeout=0.0001)
     with pytest.raises(CallTimeout):
         await fabric.call("calc1.slow", seconds=5, timeout=0.3)
     assert await slow == peer.pid

@@ -15,9 +15,11 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +28,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from traitlets.config import Config
 
 from tests.support.cells import Cell, Message, plain
 from tests.support.forks import ForkedProgram
@@ -63,6 +66,19 @@ class Completion:
     matches: list[str]
     start: int
     end: int
+
+
+_SOCKETS = tempfile.TemporaryDirectory(prefix="kernels-")
+_NUMBERS = count()
+
+
+def unix_sockets() -> Config:
+    """Return settings for a kernel on Unix sockets.
+
+    A TCP port that is free when it is chosen may be taken before the kernel listens on it.
+    """
+    prefix = f"{_SOCKETS.name}/{next(_NUMBERS)}"
+    return Config({"KernelManager": {"transport": "ipc", "ip": prefix}})
 
 
 class _ThisPython(KernelSpecManager):
@@ -121,6 +137,7 @@ class Kernel:
     async def start(cls, folder: Path, env: Mapping[str, str] | None = None) -> Self:
         """Start a kernel with separate settings in a folder, and wait until it is ready."""
         manager = AsyncKernelManager(
+            config=unix_sockets(),
             kernel_spec_manager=_ThisPython(),
             connection_file=str(folder / "kernel.json"),
             shutdown_wait_time=60.0,  # a busy machine needs more than its five seconds

@@ -27,6 +27,7 @@ from fabric_nb.notebook.live.widget import LiveWidget
 from fabric_nb.notebook.plot.widget import PlotWidget
 from fabric_nb.notebook.table import Column, TableModel, TableWidget, widget
 from fabric_nb.notebook.table.parts import CANCELLED
+from tests.support.kernels import unix_sockets
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
 TEXT, NUMBER = Column("text"), Column("n", "number")
@@ -307,7 +308,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
     cells = [nbformat.v4.new_code_cell(source) for source in (first, second)]
     notebook = nbformat.v4.new_notebook(cells=cells)
     folder = tmp_path_factory.mktemp("headless")
-    return NotebookClient(notebook, resources={"metadata": {"path": str(folder)}}).execute()
+    return NotebookClient(
+        notebook, config=unix_sockets(), resources={"metadata": {"path": str(folder)}}
+    ).execute()
 
 
 def test_a_headless_run_records_the_last_state(ran: nbformat.NotebookNode) -> None:
@@ -364,7 +367,9 @@ def test_a_stored_notebook_holds_the_code_of_a_view_once(
     def stored(views: int) -> str:
         cells = [nbformat.v4.new_code_cell(view) for _ in range(views)]
         notebook = nbformat.v4.new_notebook(cells=cells)
-        NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        NotebookClient(
+            notebook, config=unix_sockets(), resources={"metadata": {"path": str(tmp_path)}}
+        ).execute()
         states = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
         shown = [state for state in states.values() if "_whole" in state["state"]]
         assert len(shown) == views
