@@ -16,7 +16,7 @@ from fabric_nb.notebook.views.live import Screen
 if TYPE_CHECKING:
     from fabric_nb.fabric.data.stream import Stream
     from fabric_nb.notebook.plot.chart import Chart
-    from fabric_nb.notebook.plot.source import Window
+    from fabric_nb.notebook.plot.source import Source, Window
 
 MAX_LIVE = 20
 """Maximum number of live charts."""
@@ -42,13 +42,9 @@ class Charts:
         A terminal prints bars of the current values, and None is returned.
         """
         from fabric_nb.notebook.plot.chart import Chart, execution
-        from fabric_nb.notebook.plot.source import Source
         from fabric_nb.notebook.plot.static import COLUMNS, static_forms
 
-        if title is None:
-            headers = (f"{name}={value}" for name, value in stream.headers.items())
-            title = ", ".join(headers) or "all data"
-        source = Source(stream, y, x, window, title)
+        source = self.source(stream, y=y, x=x, window=window, title=title)
         if in_terminal():
             display(static_forms(source.picture(COLUMNS)), raw=True)
             return None
@@ -59,6 +55,23 @@ class Charts:
             return chart
 
         return self._screen.add(show)
+
+    def source(
+        self,
+        stream: Stream,
+        *,
+        y: str | Sequence[str] | None,
+        x: str | None,
+        window: Window,
+        title: str | None,
+    ) -> Source:
+        """Return the source of a chart's pictures, without displaying any; see `Stream.plot`."""
+        from fabric_nb.notebook.plot.source import Source
+
+        if title is None:
+            headers = (f"{name}={value}" for name, value in stream.headers.items())
+            title = ", ".join(headers) or "all data"
+        return Source(stream, y, x, window, title)
 
     def close(self) -> None:
         """Freeze all charts."""
