@@ -58,6 +58,7 @@ class Showing:
         widgets: one widget, or several below each other.
         forms: returns their static copy as ``text/html`` and ``text/plain``.
         narrow: indices of widgets that are placed side by side if the width allows it.
+        min_width: minimum width of these, as in CSS; `MIN_WIDTH` if None.
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class Showing:
         widgets: Sequence[Displayable],
         forms: Callable[[], dict[str, str]],
         narrow: Collection[int] = (),
+        min_width: str | None = None,
     ) -> None:
         self.forms = forms
         self._widgets = tuple(widgets)
         self._narrow = narrow
+        self._min_width = min_width or MIN_WIDTH
         self._boxes: list[GridBox] = []
         self._recorder = Pacer(self.record, HEADLESS_RECORD_PERIOD)
         self._recorded: tuple[int, ...] = ()
@@ -143,7 +146,7 @@ class Showing:
     def view(self) -> dict[str, Any]:
         """Return the MIME bundle of the live widgets."""
         if len(self._widgets) > 1 and not self._boxes:
-            self._boxes = _boxes(self._widgets, self._narrow)
+            self._boxes = _boxes(self._widgets, self._narrow, self._min_width)
         shown = (*self._boxes, *self._widgets)[0]
         view = {"version_major": 2, "version_minor": 1, "model_id": shown.model_id}
         return {VIEW_MIME: view}
@@ -156,14 +159,14 @@ class Showing:
         contextvars.Context().run(update_display, data, raw=True, display_id=display_id)
 
 
-def _boxes(widgets: Sequence[Any], narrow: Collection[int]) -> list[GridBox]:
+def _boxes(widgets: Sequence[Any], narrow: Collection[int], min_width: str) -> list[GridBox]:
     """Return boxes that contain the widgets, the outermost first."""
     boxes: list[GridBox] = []
     children: list[Any] = []
     for is_narrow, indices in groupby(range(len(widgets)), key=lambda index: index in narrow):
         group = tuple(widgets[index] for index in indices)
         if is_narrow:
-            columns = f"repeat(auto-fit, minmax(min(100%, {MIN_WIDTH}), 1fr))"
+            columns = f"repeat(auto-fit, minmax(min(100%, {min_width}), 1fr))"
             boxes.append(_box(group, columns))
             group = (boxes[-1],)
         children += group

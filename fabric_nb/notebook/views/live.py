@@ -12,7 +12,7 @@ import contextlib
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -21,12 +21,13 @@ from IPython.display import DisplayHandle, display
 from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.notebook.capture import current_parent, in_terminal
 from fabric_nb.notebook.pages import Page
-from fabric_nb.notebook.table.static import static_forms, static_page
+from fabric_nb.notebook.table.static import static_page
 from fabric_nb.notebook.terminal import forms, terminal_text
 from fabric_nb.notebook.views.base import PageView, TableView, View, ViewModel
 
 if TYPE_CHECKING:
     from fabric_nb.notebook.live.showing import Showing
+    from fabric_nb.notebook.live.widget import LiveWidget
 
 log = logging.getLogger(__name__)
 
@@ -165,36 +166,62 @@ class LivePage(Output):
             self._widget.change(self._view.page())
 
 
-class LiveTables(Output):
-    """One or more table views on display together."""
+class Part(Protocol):
+    """A table or chart that can be displayed together with others."""
 
-    def __init__(self, views: Sequence[TableView]) -> None:
-        from fabric_nb.notebook.live.showing import Showing  # likewise
-
-        self._tables = [_LiveTable(view) for view in views]
-        narrow = [index for index, view in enumerate(views) if view.narrow]
-        super().__init__(Showing([table.widget for table in self._tables], self._forms, narrow))
-        self._showing.show()
-
-    def _forms(self) -> dict[str, str]:
-        return static_forms([table.widget.model for table in self._tables], time.time())
+    @property
+    def widget(self) -> LiveWidget:
+        """Its widget."""
 
     def refresh(self) -> None:
-        """Update the tables whose views have changed."""
-        for table in self._tables:
-            table.refresh()
+        """Update the widget if its view has changed."""
 
 
-class _LiveTable:
+class LiveTable:
+    """A table view and its widget, which is not displayed yet."""
+
     def __init__(self, view: TableView) -> None:
-        from fabric_nb.notebook.table.widget import TableWidget
+        from fabric_nb.notebook.table.widget import TableWidget  # likewise
 
         self._state = ViewModel(view)
         self.widget = TableWidget(self._state.model, view.act, view.opened)
 
     def refresh(self) -> None:
+        """Update the table if its view has changed."""
         if self._state.refresh():
             self.widget.update()
+
+
+class LiveParts(Output):
+    """Tables and charts on display together.
+
+    Args:
+        parts: the tables and charts, in order.
+        narrow: indices of those that are placed side by side if the width allows it.
+        min_width: minimum width of these, as in CSS; that of `Showing` if None.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], narrow: Collection[int], min_width: str | None = None
+    ) -> None:
+        from fabric_nb.notebook.live.showing import Showing
+
+        self._parts = parts
+        widgets = [part.widget for part in parts]
+        super().__init__(Showing(widgets, self._forms, narrow, min_width))
+        self._showing.show()
+
+    def _forms(self) -> dict[str, str]:
+        forms = [part.widget.forms() for part in self._parts]
+        return {
+            "text/html": "".join(form["text/html"] for form in forms),
+            "text/plain": "\n\n".join(form["text/plain"] for form in forms),
+        }
+
+    def refresh(self) -> None:
+        """Update the tables and charts whose views have changed."""
+        for part in self._parts:
+            part.refresh()
 
 
 class Screen:
@@ -212,7 +239,7 @@ class Screen:
     def show(self, view: View, *others: TableView) -> Live | None:
         """Display a view, or several tables together; see `add`. A terminal prints the text."""
         if in_terminal():
-            text = terminal_text([_page(each) for each in (view, *others)])
+            text = terminal_text([page_of(each) for each in (view, *others)])
             display({"text/plain": text}, raw=True)
             return None
         return self.add(lambda: _live(view, others))
@@ -285,11 +312,14 @@ def _live(view: View, others: Sequence[TableView]) -> Live:
         case PageView():
             return LivePage(view)
         case TableView():
-            return LiveTables([view, *others])
+            views = [view, *others]
+            narrow = [index for index, each in enumerate(views) if each.narrow]
+            return LiveParts([LiveTable(each) for each in views], narrow)
     raise TypeError(f"{type(view).__name__} is neither a page nor a table.")
 
 
-def _page(view: View) -> Page:
+def page_of(view: View) -> Page:
+    """Return the current state of a view as a page."""
     match view:
         case PageView():
             return view.page()
