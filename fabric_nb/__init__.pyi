@@ -110,6 +110,9 @@ from .errors import (
     RemoteError as RemoteError,
 )
 from .errors import (
+    ReportError as ReportError,
+)
+from .errors import (
     ServiceLost as ServiceLost,
 )
 from .errors import (

@@ -31,6 +31,7 @@ and what to do::
     │   └── UnusableHeader (ValueError)    a header or filter that brokers refuse
     ├── UnusableLibrary (ImportError)      a library that is broken, or of an unsupported version
     ├── RecordingError (ValueError)        a file that cannot be recorded to, or played back
+    ├── ReportError (OSError)              a report that cannot be written
     ├── NotServed                          a function or service that is not served
     ├── NotKept (LookupError)              a call, or its contents, that the history does not keep
     ├── NotRerun (ValueError)              a failed call that cannot be run again
@@ -277,6 +278,10 @@ class UnusableLibrary(FabricError, ImportError):
 
 class RecordingError(FabricError, ValueError):
     """A file cannot be recorded to, or played back; the message names it and the reason."""
+
+
+class ReportError(FabricError, OSError):
+    """A report cannot be written; the message names the file and the reason."""
 
 
 class UnusableQueue(InvalidArgument):

@@ -333,28 +333,27 @@ def bindings(node: ast.AST) -> Iterator[tuple[str, bool]]:
             yield name, assigned and child is not target
 
 
-def evaluate(source: str, scope: Mapping[str, Any], *, name: str) -> Any:
+def evaluate(source: str, scope: Mapping[str, Any], *, name: str = "") -> Any:
     """Return the value of an expression.
 
     Args:
         source: the expression.
         scope: the user's variables.
-        name: name of the value, for errors.
+        name: name of the value, for errors; empty for a value without one.
 
     Raises:
         InvalidLine: it is not an expression.
         BadArgument: it raised an error.
     """
+    shown = f"{name}={source.strip()}" if name else source.strip()
     try:
-        code = compile(source.strip(), f"<{name}>", "eval")
+        code = compile(source.strip(), f"<{name or 'line'}>", "eval")
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
-        raise InvalidLine(f"{name}={source.strip()} is not a Python expression") from None
+        raise InvalidLine(f"{shown} is not a Python expression") from None
     try:
         return eval(code, dict(scope))  # noqa: S307 - the user's own text, as in any cell
     except Exception as error:
-        raise BadArgument(
-            f"{name}={source.strip()} raised {type(error).__name__}: {error}"
-        ) from error
+        raise BadArgument(f"{shown} raised {type(error).__name__}: {error}") from error
 
 
 def split_keywords(text: str) -> Iterator[tuple[str, str]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -30,15 +32,25 @@ from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CellCalls
 from fabric_nb.notebook.capture import OutputCapture, current_parent, in_terminal
 from fabric_nb.notebook.cell_streams import CellStreams, is_source
+from fabric_nb.notebook.dashboard import (
+    DEFAULT_SECTIONS,
+    MIN_WIDTH,
+    Choice,
+    ChosenChart,
+    part_of,
+    shown_charts,
+    text_of,
+)
 from fabric_nb.notebook.doctor_page import examine
 from fabric_nb.notebook.figures import ServedFigures
 from fabric_nb.notebook.maps import CellMaps
+from fabric_nb.notebook.pages import Page, counted
 from fabric_nb.notebook.terminal import forms
 from fabric_nb.notebook.views.base import TableView, UnavailableTable
 from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
 from fabric_nb.notebook.views.graph import GraphView
-from fabric_nb.notebook.views.live import Screen
+from fabric_nb.notebook.views.live import LiveParts, Screen
 from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.registry import RegistryView
 from fabric_nb.notebook.views.services import Filter
@@ -201,14 +213,73 @@ class Session:
         if self._fabric is None:
             self.screen.show(NoConnection())
             return
+        self.screen.show(*[await self.section(name) for name in DEFAULT_SECTIONS])
+
+    async def show_side_by_side(self, choices: Sequence[Choice]) -> None:
+        """Show chosen views and charts under one cell, side by side where the width allows it."""
+        chosen = await self.resolved(choices)
+        if in_terminal():
+            display({"text/plain": "\n\n".join(map(text_of, chosen))}, raw=True)
+            return
+        parts = [part_of(each) for each in chosen]
+        self.screen.add(lambda: LiveParts(parts, range(len(parts)), MIN_WIDTH))
+
+    async def resolved(self, choices: Sequence[Choice]) -> list[TableView | ChosenChart]:
+        """Return choices with the views of the sections that are named."""
+        return [
+            await self.section(choice) if isinstance(choice, str) else choice for choice in choices
+        ]
+
+    async def report(self, path: Path | None, choices: Sequence[Choice]) -> None:
+        """Write views and charts to a file, and show its name.
+
+        Args:
+            path: the file; None for one that is named by the time.
+            choices: views; by default those that are live in the notebook, or else
+                `DEFAULT_SECTIONS`.
+
+        Raises:
+            ReportError: the file cannot be written.
+        """
+        from fabric_nb.notebook.report import Section, default_name, report_html, write_report
+
+        member, now = self.member, time.time()
+        parts = [part_of(each) for each in await self.resolved(choices)]
+        shown = [part.widget for part in parts] or [*self.screen.widgets(), *shown_charts()]
+        if not shown:
+            parts = [part_of(await self.section(name)) for name in DEFAULT_SECTIONS]
+            shown = [part.widget for part in parts]
+        self.screen.refresh()
+        sections = [Section.of(widget) for widget in shown]
+        for part in parts:
+            part.widget.close()
+        path = path or Path(default_name(now))
+        title = f"{member.domain}, {time.strftime('%Y-%m-%d %H:%M', time.localtime(now))}"
+        document = report_html(title, ConnectionCard(member).page(), sections, now)
+        await asyncio.to_thread(write_report, path, document)
+        size = f"{len(document.encode()) / 1000:,.0f} kB"
+        page = Page(str(path), facts=[counted(len(sections), "view"), size])
+        display(forms(page), raw=True)
+
+    async def section(self, name: str) -> TableView:
+        """Return the view of a section; see `dashboard.SECTIONS`."""
         member = self.member
-        self.screen.show(
-            RegistryView(member, show_connection=True),
-            CallsView(member),
-            AllServingView(member),
-            StreamsView(member, self.streams),
-            await self._logs_view(member),
-        )
+        match name:
+            case "services":
+                return RegistryView(member, show_connection=True)
+            case "statistics":
+                return RegistryView(member, statistics=True)
+            case "calls":
+                return CallsView(member)
+            case "serving":
+                return AllServingView(member)
+            case "streams":
+                return StreamsView(member, self.streams)
+            case "logs":
+                return await self._logs_view(member)
+            case "graph":
+                return await self._graph_view(member.domain)
+        raise LookupError(f"There is no section {name!r}.")
 
     async def _logs_view(self, member: FabricMember) -> TableView:
         """Return a view of all logs, or of the reason why they cannot be received."""
@@ -234,10 +305,12 @@ class Session:
 
     async def show_graph(self, domain: str | None = None) -> None:
         """Show who calls whom in a domain, by default that of the notebook."""
-        member = self.member
-        view = GraphView(member, domain or member.domain)
+        self.screen.show(await self._graph_view(domain or self.member.domain))
+
+    async def _graph_view(self, domain: str) -> GraphView:
+        view = GraphView(self.member, domain)
         await view.update()
-        self.screen.show(view)
+        return view
 
     async def show_calls(self, *, failed: bool = False) -> None:
         """Show the calls made and served, or only the failed ones."""

@@ -20,7 +20,7 @@ from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
 from tests.browser.lab import Lab, LabNotebook, new_page, set_theme
 from tests.browser.looks import POOR_CONTRAST
-from tests.browser.shop import log
+from tests.browser.shop import fill_everything, log
 from tests.browser.test_table import ROWS
 from tests.faults import hostile as tricks
 from tests.faults.hostile import BIDI_TEXT, MARKUP, TERMINAL_CODES, Hostile, Reply
@@ -492,27 +492,6 @@ async def test_logs_are_filtered_and_paused(connected: LabNotebook) -> None:
 
 
 # -- together
-
-
-async def fill_everything(notebook: LabNotebook, shop: AmqBrokerConnector) -> None:
-    """Create rows for each table of the dashboard."""
-    await notebook.execute(
-        "%%fabric_serve --type analytics --id mynb --version 0.3\n"
-        "def mean(values: list) -> float:\n    return sum(values) / len(values)\n"
-    )
-    await notebook.execute(
-        "prices = %fabric_stream kind=PRICE\n"
-        "for n in range(5): await fabric.call('orders.price', sku='c', count=n)\n"
-        "await fabric.call('mynb.mean', values=[1, 2, 6])\n"
-        "for call in ('orders.ship', 'mynb.mean'):\n"
-        "    try: await fabric.call(call, **{'order': {}} if 'ship' in call else {'values': []})\n"
-        "    except Exception: pass"
-    )
-    for n in range(40):
-        await shop.publish_data({"price": 100 + n * 37 % 23, "n": n}, {"kind": "PRICE"})
-    await notebook.execute("await prices.wait(40, timeout=60)")
-    for level, text in ((20, "Order 7 was taken"), (30, "Stock is low"), (40, "No answer")):
-        log.log(level, text)
 
 
 PARTS = ("Services", "Calls", "Serving", "Streams", "Logs")

@@ -69,7 +69,7 @@ class Showing:
         min_width: str | None = None,
     ) -> None:
         self.forms = forms
-        self._widgets = tuple(widgets)
+        self.widgets = tuple(widgets)
         self._narrow = narrow
         self._min_width = min_width or MIN_WIDTH
         self._boxes: list[GridBox] = []
@@ -84,7 +84,7 @@ class Showing:
     @property
     def live(self) -> bool:
         """True if it was neither closed nor frozen."""
-        return any(widget.live for widget in self._widgets)
+        return any(widget.live for widget in self.widgets)
 
     @property
     def headless(self) -> bool:
@@ -111,7 +111,7 @@ class Showing:
             forms = self.forms()
             budget.spend(len(forms["text/html"]))
             self._replace(self._static_display_id, forms)
-        for widget in self._widgets:
+        for widget in self.widgets:
             widget.save()
 
     def attached(self, *, hides: bool) -> None:
@@ -137,7 +137,7 @@ class Showing:
     def close(self) -> None:
         """Close the widgets, which removes them from the page."""
         self._recorder.close()
-        for widget in self._widgets:
+        for widget in self.widgets:
             widget.close()
         for box in self._boxes:
             box.layout.close()  # a separate widget, not closed with its owner
@@ -145,15 +145,15 @@ class Showing:
 
     def view(self) -> dict[str, Any]:
         """Return the MIME bundle of the live widgets."""
-        if len(self._widgets) > 1 and not self._boxes:
-            self._boxes = _boxes(self._widgets, self._narrow, self._min_width)
-        shown = (*self._boxes, *self._widgets)[0]
+        if len(self.widgets) > 1 and not self._boxes:
+            self._boxes = _boxes(self.widgets, self._narrow, self._min_width)
+        shown = (*self._boxes, *self.widgets)[0]
         view = {"version_major": 2, "version_minor": 1, "model_id": shown.model_id}
         return {VIEW_MIME: view}
 
     @property
     def _changes(self) -> tuple[int, ...]:
-        return tuple(widget.changes for widget in self._widgets)
+        return tuple(widget.changes for widget in self.widgets)
 
     def _replace(self, display_id: str, data: dict[str, Any]) -> None:
         contextvars.Context().run(update_display, data, raw=True, display_id=display_id)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import line_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.core.magic_arguments import MagicArgumentParser, argument, magic_arguments
 
+from fabric_nb.notebook.arguments import expand, words
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.cells import assigned_variable
 from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fabric_nb.fabric.logs.feed import LogFeed
+    from fabric_nb.notebook.dashboard import Choice
 
 
 @magics_class
@@ -25,17 +28,58 @@ class WatchingMagics(SessionMagics):
 
     @with_raw_line
     @magic_arguments()
+    @argument("view", nargs="*", help="Views to place side by side; see below.")
     @line_magic
     def fabric(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Show services, calls, served methods, streams and logs together, live.
 
         In [2]: %fabric
+        In [3]: %fabric services calls orders orders.plot("total")
 
+        With views, it shows these side by side: services, statistics, calls, serving, streams,
+        logs, graph, a variable with a stream or log feed, or a chart of a stream.
         Without a connection it shows how to connect.
         """
         with self._usage_errors(self.fabric.parser):
-            self._parse(self.fabric.parser, line, local_ns)
-            wait(self.session.show_all())
+            chosen = self._choices(self.fabric.parser, line, local_ns)
+            wait(self.session.show_side_by_side(chosen) if chosen else self.session.show_all())
+
+    @with_raw_line
+    @magic_arguments()
+    @argument("file", nargs="?", help="An .html file; by default it is named by the time.")
+    @argument("view", nargs="*", help="Views, as of %%fabric; by default those shown now.")
+    @line_magic
+    def fabric_report(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
+        """Write the views of this notebook to one HTML file, which needs no kernel.
+
+        In [8]: %fabric_report
+        In [9]: %fabric_report monday.html services calls orders.plot("total")
+
+        Tables can be sorted and searched there, and charts are SVG. The file loads nothing, and
+        contains what the views show, without passwords.
+        """
+        from fabric_nb.notebook.report import SUFFIXES
+
+        with self._usage_errors(self.fabric_report.parser):
+            first = [*words(line), ""][0]
+            file = unquoted(expand(first, self._scope(local_ns)))
+            path = Path(file) if file.lower().endswith(SUFFIXES) else None
+            typed = line if path is None else line.partition(first)[2]
+            chosen = self._choices(self.fabric_report.parser, typed, local_ns)
+            wait(self.session.report(path, chosen))
+
+    def _choices(
+        self, parser: MagicArgumentParser, line: str, local_ns: Mapping[str, Any] | None
+    ) -> list[Choice]:
+        """Return the views that a line chooses."""
+        from fabric_nb.notebook.dashboard import choose
+
+        # Expressions contain spaces, braces and quotes, so they are not parsed as options.
+        scope = self._scope(local_ns)
+        typed = [word for word in words(line) if not word.startswith("-")]
+        options = [word for word in words(line) if word.startswith("-")]
+        self._parse(parser, " ".join(options), local_ns)
+        return [choose(word, scope, self.session.member) for word in typed]
 
     @with_raw_line
     @magic_arguments()

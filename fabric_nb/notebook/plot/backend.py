@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fabric_nb.fabric.data.stream import Stream
     from fabric_nb.notebook.plot.chart import Chart
     from fabric_nb.notebook.plot.source import Source, Window
+    from fabric_nb.notebook.plot.widget import PlotWidget
 
 MAX_LIVE = 20
 """Maximum number of live charts."""
@@ -72,6 +73,12 @@ class Charts:
             headers = (f"{name}={value}" for name, value in stream.headers.items())
             title = ", ".join(headers) or "all data"
         return Source(stream, y, x, window, title)
+
+    def shown(self) -> list[PlotWidget]:
+        """Return the live charts, in the order of their display."""
+        from fabric_nb.notebook.plot.widget import PlotWidget
+
+        return [chart for chart in self._screen.outputs() if isinstance(chart, PlotWidget)]
 
     def close(self) -> None:
         """Freeze all charts."""

@@ -13,7 +13,7 @@ import contextvars
 import logging
 import time
 from collections.abc import Callable, Collection, Hashable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import DisplayHandle, display
@@ -122,6 +122,11 @@ class Output:
 
     def __init__(self, showing: Showing) -> None:
         self._showing = showing
+
+    @property
+    def widgets(self) -> Sequence[LiveWidget]:
+        """The widgets, in order."""
+        return cast("Sequence[LiveWidget]", self._showing.widgets)
 
     def record(self) -> None:
         """Update the static copy."""
@@ -264,6 +269,15 @@ class Screen:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="fabric views")
         return live
+
+    def outputs(self) -> list[Live]:
+        """Return the live outputs, in the order of their display."""
+        return [live for _, live in self._live if live.live]
+
+    def widgets(self) -> list[LiveWidget]:
+        """Return the widgets of the live outputs, in the order of their display."""
+        outputs = (live for live in self.outputs() if isinstance(live, Output))
+        return [widget for output in outputs for widget in output.widgets]
 
     def refresh(self) -> None:
         """Update all views and all static copies now."""
