@@ -20,7 +20,7 @@ from fabric_nb.notebook.call_completion import (
     values,
 )
 
-_MAGIC = re.compile(r"(?:^|=|%time|%timeit)\s*%{1,2}(fabric_\w+)\s(.*)\Z", re.DOTALL)
+_MAGIC = re.compile(r"(?:^|=|%time|%timeit)\s*%{1,2}(fabric(?:_\w+)?)\s(.*)\Z", re.DOTALL)
 _COMMAND = re.compile(r"(?:^|=)\s*!{1,2}\s*fabric-nb\s+([a-z]+)\s(.*)\Z", re.DOTALL)
 """A line of the shell, in which names are completed as in a magic."""
 _PYTHON = re.compile(
@@ -36,6 +36,8 @@ _TAKE_CALLS = frozenset(("call", "call_stream", "start", "map", "map_stream", "t
 _TAKE_FILES = frozenset(("--record",))
 _ARGUMENT = re.compile(r"[,\s]((?:[^\W\d]\w*=)?['\"]?\w*)\Z")
 """The argument of a call that is being typed."""
+SECTIONS = ("services", "statistics", "calls", "serving", "streams", "logs", "graph")
+"""Names of views."""
 _KEYWORD = re.compile(r"([^\W\d]\w*)\s*=(?!=)")
 MAX_TEXT = 2_000
 """Characters before the cursor in which a call is looked for."""
@@ -145,6 +147,8 @@ def _candidates(
         yield from services_and_instances(fragment, candidates.services)
     elif magic == "fabric_stop":
         yield from sorted(candidates.own)
+    elif magic in ("fabric", "fabric_report"):
+        yield from (*SECTIONS, *sorted(candidates.own))
     elif magic == "fabric_stream":
         yield from sorted(_header_values(candidates.services))
     elif magic == "fabric_ping":

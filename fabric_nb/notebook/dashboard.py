@@ -13,6 +13,7 @@ from fabric_nb.fabric.data.streams import is_stream
 from fabric_nb.fabric.logs.feed import LogFeed
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.arguments import InvalidLine, evaluate
+from fabric_nb.notebook.completion import SECTIONS
 from fabric_nb.notebook.plot.backend import Charts
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.live import LiveTable, Part, page_of
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from fabric_nb.notebook.plot.source import Source
     from fabric_nb.notebook.plot.widget import PlotWidget
 
-SECTIONS = ("services", "statistics", "calls", "serving", "streams", "logs", "graph")
-"""Names of views."""
 DEFAULT_SECTIONS = ("services", "calls", "serving", "streams", "logs")
 """Views that are shown if none is chosen."""
 MIN_WIDTH = "440px"

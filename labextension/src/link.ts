@@ -214,7 +214,7 @@ export class KernelLink implements IDisposable {
     switch (message.header.msg_type) {
       case 'comm_msg':
         if (content.comm_id === this._pushComm) {
-          this.model.apply(content.data as IPush);
+          this._onPush(content.data as IPush);
         }
         break;
       case 'comm_close':
@@ -236,6 +236,17 @@ export class KernelLink implements IDisposable {
         }
         break;
       }
+    }
+  }
+
+  /** Apply a push; the complete state, with the last results, is requested if one was lost. */
+  private _onPush(push: IPush): void {
+    const before = this._number;
+    this._number = push.number ?? null;
+    this.model.apply(push);
+    const lost = before !== null && push.number !== before + 1;
+    if (lost && !push.reset) {
+      this.request({ do: 'state' }).catch(() => undefined);
     }
   }
 
@@ -280,6 +291,7 @@ export class KernelLink implements IDisposable {
     this._generation += 1;
     this._checking = null;
     this._pushComm = null;
+    this._number = null;
     this._requests = null;
     this._failAll('The kernel has stopped.');
     this.model.phase = phase;
@@ -294,6 +306,8 @@ export class KernelLink implements IDisposable {
   }
 
   private _pushComm: string | null = null;
+  /** Number of the last push; null before the first. */
+  private _number: number | null = null;
   private _requests: Kernel.IComm | null = null;
   private _pending = new Map<string, IPending>();
   private _checking: Promise<void> | null = null;

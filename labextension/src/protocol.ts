@@ -116,6 +116,8 @@ export interface IProgress {
 
 /** A push. */
 export interface IPush {
+  /** One more than that of the push before; the server may drop a push. */
+  number?: number;
   /** Whether this is the complete state. */
   reset?: boolean;
   facts?: IFacts;

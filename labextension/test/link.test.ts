@@ -136,6 +136,27 @@ describe('the link to a kernel', () => {
     assert.deepEqual(seen, ['25 %', '50 %']);
   });
 
+  test('the state is requested again when a push was lost, with its results', async () => {
+    await linked();
+    const result = link.request({ do: 'call', call: 'd.c.m', arguments: {} });
+    const id = kernel.requests.sent.at(-1)?.id ?? '';
+    kernel.push({ number: 7, reset: true });
+    kernel.push({ number: 8 });
+    const before = kernel.requests.sent.length;
+    kernel.push({ number: 10 });
+    assert.deepEqual(
+      kernel.requests.sent.slice(before).map(sent => sent.do),
+      ['state']
+    );
+    kernel.push({
+      number: 11,
+      reset: true,
+      results: [{ id, text: '42', error: '' }]
+    });
+    assert.equal(await result, '42');
+    assert.equal(kernel.requests.sent.length, before + 1);
+  });
+
   test('a failed request rejects with the error', async () => {
     await linked();
     const failing = link.request({ do: 'demo' });

@@ -38,6 +38,7 @@ MAGICS = {
     "fabric_publish": '%fabric_publish msg_type=ALERT -- {"text": "hello"',
     "fabric_logs": "logs = %fabric_logs --level WARNING --service my_app",
     "fabric": "%fabric",
+    "fabric_report": "%fabric_report",
     "fabric_calls": "%fabric_calls --failed",
     "fabric_map": 'prices = %fabric_map pricing.quote sku=df.sku country="DE"',
     "fabric_bench": "%fabric_bench my_app.health_check",

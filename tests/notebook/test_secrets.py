@@ -70,6 +70,8 @@ WORKING = (
     "%fabric_graph",
     "%fabric_timeline",
     "%fabric_trace secretive.where",
+    "%fabric services calls statistics s s.plot l",
+    "%fabric_report secretive.html",
 )
 FAILING = (
     "%fabric_call nobody.there",

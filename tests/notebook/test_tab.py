@@ -132,6 +132,8 @@ async def test_tab_completes_own_services_and_streams(notebook: Notebook) -> Non
     assert (await notebook.complete("%fabric_stop d")).matches == ["desk"]
     assert (await notebook.complete("%fabric_stop ti")).matches == ["ticks"]
     assert (await notebook.complete("%fabric_stop notebook.")).matches == ["notebook.desk"]
+    assert (await notebook.complete("%fabric ser")).matches == ["services", "serving"]
+    assert (await notebook.complete("%fabric calls ti")).matches == ["ticks"]
     await notebook.run("%fabric_stop desk\n%fabric_stop ticks")
 
 

@@ -422,6 +422,30 @@ async def test_the_thread_pushes_state_and_results() -> None:
     watcher.push_all()  # does nothing after `close`
 
 
+async def test_a_result_is_not_lost_with_its_push() -> None:
+    """A push that fails, or that the panel has missed, is repeated with its results."""
+    pushed = Pushed()
+    failing = threading.Event()
+
+    def push(message: Mapping[str, Any]) -> None:
+        if message.get("results") and not failing.is_set():
+            failing.set()
+            raise OSError("the socket is closed")
+        pushed(message)
+
+    watcher = Watcher(not_connected, no_streams, asyncio.get_running_loop(), push)
+    watcher.push_all()
+    watcher.call("r1", "d.calc.c1.add", {})
+    failed = await pushed.until(lambda message: message.get("results"))
+    assert failing.is_set()
+    assert failed["reset"]
+    watcher.push_all()
+    missed = await pushed.until(lambda message: message["number"] > failed["number"])
+    assert missed["reset"]
+    assert missed["results"] == failed["results"]
+    await asyncio.to_thread(watcher.close)
+
+
 def thread_names() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
 

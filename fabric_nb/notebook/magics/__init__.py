@@ -70,7 +70,7 @@ class FabricMagics(
         return {name: _options(getattr(self, name)) for name in names}
 
 
-_MAGIC_OR_CALL = re.compile(r"%fabric_|!\s*fabric-nb|\.[a-z_]+\(\s*['\"]")
+_MAGIC_OR_CALL = re.compile(r"%fabric[_\s]|!\s*fabric-nb|\.[a-z_]+\(\s*['\"]")
 
 
 def _known_services(fabric: AmqBrokerConnector) -> list[Service]:

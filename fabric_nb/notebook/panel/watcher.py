@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -30,6 +32,8 @@ PERIOD = 0.5
 MAX_CALLS = 8
 MAX_RESULT = 4000
 """Maximum characters of a result."""
+KEPT_RESULTS = 32
+"""Results that a panel receives again if it has missed a push."""
 CLOSE_TIMEOUT = 2.0
 
 
@@ -59,6 +63,10 @@ class Watcher:
         self._demo = DemoServices()
         self._changes = Changes()
         self._results: list[dict[str, str]] = []
+        """Results that were not pushed yet."""
+        self._recent: deque[dict[str, str]] = deque(maxlen=KEPT_RESULTS)
+        """Last results, which are pushed again with a complete state."""
+        self._pushes = itertools.count(1)
         self._calls: dict[str, FormCall] = {}
         """Running calls by request."""
         self._progress: dict[str, str] = {}
@@ -189,6 +197,7 @@ class Watcher:
                     await self._poll(companion.busy_since())
                 except Exception as error:  # noqa: BLE001 - the next poll may succeed
                     failures.add("the panel", error)
+                    self._changes.reset()  # the changes of this poll were not pushed
                 if not self._closing:
                     period = max(PERIOD, self._budget_delay)
                     await _wait(self._wakeup, period - (time.monotonic() - start))
@@ -222,12 +231,14 @@ class Watcher:
             message["tables"] = tables
         if progress := self._progress_changes():
             message["progress"] = progress
-        if self._results:
-            message["results"], self._results = self._results, []
+        if results := [*self._recent] if "reset" in message else self._results:
+            message["results"] = results
         if message:
             size = len(orjson.dumps(tables)) if tables else 0
             self._budget_delay = budget.spend(size)
-            self._push(message)
+            # The Jupyter server may drop a push; a panel that misses a number requests the state.
+            self._push({"number": next(self._pushes), **message})
+            self._results = []
 
     @property
     def _tables(self) -> dict[str, PanelTable]:
@@ -253,7 +264,7 @@ class Watcher:
 
     def _start(self, request: str, work: Callable[[], Awaitable[str]]) -> None:
         if len(self._tasks) >= MAX_CALLS:
-            self._results.append(_result(request, error="Too many calls are still running."))
+            self._add_result(request, error="Too many calls are still running.")
             return
         task = asyncio.create_task(self._run_request(request, work))
         self._tasks[request] = task
@@ -262,7 +273,7 @@ class Watcher:
     def _on_end(self, request: str, task: asyncio.Task[None]) -> None:
         del self._tasks[request]
         if task.cancelled():  # before it began
-            self._results.append(_result(request, error=CANCELLED))
+            self._add_result(request, error=CANCELLED)
         self._wakeup.set()
 
     def _cancel(self, request: str) -> None:
@@ -271,16 +282,17 @@ class Watcher:
 
     async def _run_request(self, request: str, work: Callable[[], Awaitable[str]]) -> None:
         try:
-            self._results.append(_result(request, text=await work()))
+            self._add_result(request, text=await work())
         except asyncio.CancelledError as cancelled:
-            self._results.append(_result(request, error=str(cancelled) or CANCELLED))
+            self._add_result(request, error=str(cancelled) or CANCELLED)
         except Exception as error:  # noqa: BLE001 - sent to the panel as the result
             name = "" if isinstance(error, FabricError) else f"{type(error).__name__}: "
-            self._results.append(_result(request, error=f"{name}{error}"))
+            self._add_result(request, error=f"{name}{error}")
 
-
-def _result(request: str, *, text: str = "", error: str = "") -> dict[str, str]:
-    return {"id": request, "text": text, "error": plain(error, MAX_RESULT)}
+    def _add_result(self, request: str, *, text: str = "", error: str = "") -> None:
+        result = {"id": request, "text": text, "error": plain(error, MAX_RESULT)}
+        self._results.append(result)
+        self._recent.append(result)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
