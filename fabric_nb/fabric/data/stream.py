@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pandas as pd
 
-from fabric_nb.errors import InvalidArgumentType, MalformedMessage, WaitTimeout
+from fabric_nb.errors import InvalidArgument, InvalidArgumentType, MalformedMessage, WaitTimeout
 from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.amqp.message import Delivery
@@ -37,6 +37,7 @@ from fabric_nb.fabric.wire.data_decoding import (
 from fabric_nb.fabric.wire.formats import TABLES_HEADER
 from fabric_nb.fabric.wire.names import check_part
 from fabric_nb.frames.buffer import FrameBuffer
+from fabric_nb.frames.query import ColumnFilter, Query, select, with_index_as_column
 from fabric_nb.frames.rows import with_assigned
 from fabric_nb.frames.time_columns import sole_time_column, with_time_index
 
@@ -407,6 +408,48 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self._buffer)
+
+    def where(
+        self,
+        words: str = "",
+        columns: Mapping[str, str] | None = None,
+        *,
+        sort: str | None = None,
+        descending: bool = False,
+        within: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Return the kept rows that match, as the filters of a stream's table do.
+
+        Example::
+
+            orders.where("tea", {"price": "> 5", "at": "12:00..13:00"}, sort="price")
+
+        Args:
+            words: words that a row must contain, in any column, in upper or lower case.
+            columns: filter of each column: of numbers, as in ``> 5``, ``5..10`` or ``>= 5 < 10``;
+                of times, as in ``2026-11-30``, ``> 2026-11-30 12:30`` or ``12:00..13:00`` on any
+                day; of other values, words.
+            sort: column to sort by; by default, rows are in the order of their arrival.
+            descending: sort the highest first. Missing values are last in both directions.
+            within: columns that are searched for the words; all by default.
+
+        Raises:
+            InvalidArgument: a filter is no condition, or there is no such column.
+        """
+        frame = self._buffer.df
+        filters = [ColumnFilter(name, text) for name, text in (columns or {}).items()]
+        query = Query(words, filters, sort, descending, within)
+        searched = with_index_as_column(frame)
+        for name in (*(columns or ()), *(within or ()), *(() if sort is None else (sort,))):
+            if name not in searched:
+                raise InvalidArgument(
+                    f"The stream has no column {name!r}; it has"
+                    f" {', '.join(map(repr, searched.columns)) or 'none yet'}."
+                )
+        selection = select(searched, query)
+        for name, problem in selection.problems.items():
+            raise InvalidArgument(f"The filter of {name!r} is wrong: {problem}")
+        return frame.iloc[selection.positions]
 
     def timed(self, on: str | None = None) -> pd.DataFrame:
         """Return all kept rows, with their times as the index.
