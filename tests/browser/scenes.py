@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from statistics import mean
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import orjson
 
+from fabric_nb.fabric.amqp.connection import State
+from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.notebook.pages import Badge
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, TableWidget, Value
+from fabric_nb.notebook.views.live import Screen
+from fabric_nb.notebook.views.stream import StreamView
+from tests.support.streams import UnconnectedStream
 
 MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
 STATES = [Badge("up", "good"), Badge("busy", "busy"), Badge("late", "warn"), Badge("gone", "bad")]
@@ -175,6 +183,34 @@ def samples() -> TableWidget:
     for n, value in enumerate(values):
         model.put(n, [value] * len(columns))
     return TableWidget(model)
+
+
+def orders(rows: int = 5_000) -> UnconnectedStream:
+    """Show a stream of orders as a cell does, with nested values and many columns; return it."""
+    stream = UnconnectedStream({"msg_type": "ORDER"}, max_rows=1_000_000)
+    add_orders(stream, rows)
+    member = SimpleNamespace(state=State.CONNECTED, registry=Registry(time.monotonic), domain="d")
+    Screen().show(StreamView(cast("Any", member), stream))
+    return stream
+
+
+def add_orders(stream: UnconnectedStream, rows: int) -> None:
+    """Append orders to a stream."""
+    first = stream.rows
+    skus = ["tea", "coffee", "cocoa", "Green Tea", "milk"]
+    numbers = range(first, first + rows)
+    moments = np.datetime64("2026-11-30T12:00", "ms") + np.array(numbers) * np.timedelta64(1, "s")
+    stream.add_columns(
+        {
+            "at": moments,
+            "sku": [skus[n % 5] for n in numbers],
+            "order": [f"o{n}" for n in numbers],
+            "count": [n * 137 % 1000 for n in numbers],
+            "price": [n * 7.77 % 100 for n in numbers],
+            "buyer": [{"id": n, "tags": ["new", {"vip": n % 2 == 0}]} for n in numbers],
+            **{f"extra {n}": [float(n)] * rows for n in range(20)},
+        }
+    )
 
 
 ended = 0

@@ -331,6 +331,7 @@ HIDE_FOR_A_MOMENT = """(table) => new Promise((resolve) => {
 async def test_a_table_that_was_hidden_for_a_moment_is_still_wide(notebook: LabNotebook) -> None:
     """A table that is painted while JupyterLab hides its output keeps its layout and its rows."""
     table = await show(notebook, "services()")
+    await expect(table.locator(ROWS)).to_have_count(24)
     rows = await table.locator(ROWS).count()
     assert not await table.evaluate("(table) => table.classList.contains('narrow')")
     await table.evaluate(HIDE_FOR_A_MOMENT)
@@ -361,7 +362,7 @@ async def test_live_table_hides_the_static_copy(notebook: LabNotebook) -> None:
     await notebook.execute("table.model.put(0, ['the last word', 0, 0, 0, 0]); table.freeze()")
     await expect(table).to_have_count(0)
     await expect(last).to_contain_text("the last word")
-    await expect(last).to_contain_text("… and 950 more rows.")
+    await expect(last).to_contain_text("… and 980 more rows.")
     await expect(notebook.panel.locator(".jp-OutputArea-child:visible")).to_have_count(1)
 
 

@@ -14,9 +14,9 @@ from fabric_nb.notebook.live.pace import Budget, Pacer
 from fabric_nb.notebook.pages import Badge, Code, Spark
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel
 from fabric_nb.notebook.table.cells import ago, clock, encode, shown
-from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAILS, OMITTED_DETAIL
+from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAILS, OMITTED_DETAIL, SAVED_ROWS
 from fabric_nb.notebook.table.parts import MAX_DETAIL
-from fabric_nb.notebook.table.static import SHOWN_ROWS, static_forms
+from fabric_nb.notebook.table.static import static_forms
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
 TEXT, NUMBER = Column("text"), Column("n", "number")
@@ -259,16 +259,16 @@ def test_formats_of_times() -> None:
     assert len(clock(1e9, 2e9)) == len("2001-09-09 13:05:09")
 
 
-def test_the_static_forms_show_fifty_rows() -> None:
-    """A static copy has the first fifty rows, of a log the last, and the number of others."""
+def test_the_static_forms_show_twenty_rows() -> None:
+    """A static copy has the first twenty rows, of a log the last, and the number of others."""
     for follow, row, more in ((False, "row 0", "more"), (True, "row 199", "older")):
         model = TableModel("t", [TEXT], follow=follow)
         for n in range(200):
-            model.put(n, [f"row {n}"], f"detail {n}" if n % 50 == 0 else "")
+            model.put(n, [f"row {n}"], f"detail {n}" if n % 20 == 0 else "")
         forms = static_forms([model], 0)
-        assert forms["text/html"].count("<tr>") == SHOWN_ROWS + 1
+        assert forms["text/html"].count("<tr>") == SAVED_ROWS + 1
         assert f"<td>{row}</td>" in forms["text/html"]
-        assert f"… and 150 {more} rows." in forms["text/plain"]
+        assert f"… and 180 {more} rows." in forms["text/plain"]
         assert forms["text/html"].count("<details>") == 1
 
 
@@ -307,3 +307,26 @@ def test_senders_share_a_budget() -> None:
     assert budget.spend(100) == pytest.approx(0.2)
     now = 200.0
     assert budget.spend(100) == pytest.approx(0.1)
+
+
+def test_a_saved_table_is_short() -> None:
+    """A notebook stores twenty rows of a table and their number, in 60 kB at most."""
+    for follow, cell, detail in ((False, "x" * 300, "y" * 8000), (True, "é" * 300, "<" * 8000)):
+        model = TableModel("t", [Column(f"c{n}") for n in range(20)], follow=follow)
+        for n in range(1000):
+            model.put(n, [cell] * 20, detail)
+        model.diff()
+        state, forms = orjson.dumps(model.saved()), static_forms([model], 0)
+        assert len(state) + sum(map(len, forms.values())) < 60_000
+        assert model.saved()["to"] != model.revision
+    small = TableModel("t", [TEXT], follow=True)
+    for n in range(1000):
+        small.put(n, [f"row {n}"])
+    small.diff()
+    assert [row[0] for row in small.saved()["add"]] == list(range(980, 1000))
+    assert small.saved()["head"]["notes"] == ["… and 980 older rows, not shown."]
+    assert len(small.whole()["add"]) == 1000
+    few = TableModel("t", [TEXT])
+    few.put(0, ["row"])
+    few.diff()
+    assert few.saved() == few.whole()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +26,8 @@ from fabric_nb.notebook.live.page import PageWidget
 from fabric_nb.notebook.live.widget import LiveWidget
 from fabric_nb.notebook.plot.widget import PlotWidget
 from fabric_nb.notebook.table import Column, TableModel, TableWidget, widget
+from fabric_nb.notebook.table.paging import Choice, PageRequest
+from fabric_nb.notebook.table.paging import Page as RowPage
 from fabric_nb.notebook.table.parts import CANCELLED
 from tests.support.kernels import unix_sockets
 
@@ -385,3 +387,70 @@ def test_the_script_of_a_view_stands_alone(kind: type[LiveWidget]) -> None:
     """A script has no imports, because the kernel serves no files, and one export."""
     assert not re.search(r"^import\b", kind.script, re.MULTILINE)
     assert re.findall(r"^export .*", kind.script, re.MULTILINE) == ["export default {"]
+
+
+class Pages:
+    """Rows of a paged table; the first request waits until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.requests: list[PageRequest] = []
+        self.cancelled = 0
+
+    async def page(self, request: PageRequest) -> RowPage:
+        self.requests.append(request)
+        if len(self.requests) == 1:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        if request.query.words == "fail":
+            raise LookupError(f"no rows {HOSTILE}")
+        return RowPage(9, 9, 10, request.first, [4, 5], [["x", 1 / 3], None], 7, {1: HOSTILE})
+
+    async def values(self, number: int) -> Sequence[tuple[str, Any]] | None:
+        return [("n", number)] if number < 10 else None
+
+
+async def test_pages_of_rows(page: Page) -> None:
+    """A request is answered with rows or an error, and replaces the one before of its view."""
+    model = TableModel("t", [TEXT, NUMBER], paged=True)
+    model.put(9, ["newest", 1])
+    model.held = (0, 10)
+    model.choices = [Choice("text", "text", shown=True), Choice("n", "number", shown=True)]
+    source = Pages()
+    table = TableWidget(model, pages=source)
+    whole = table.model.whole()
+    assert whole["add"] == [[9, ["newest", 1], ""]]
+    assert (whole["held"], whole["choices"][1]) == ((0, 10), ["n", "number", True])
+    asked = {"type": "page", "view": "v", "first": 3, "count": 2, "selection": 0}
+    query = {"words": "", "filters": [], "sort": None, "descending": False}
+    for request, words in ((1, "slow"), (2, "x"), (3, "fail")):
+        page.send(table, **asked, request=request, query={**query, "words": words})
+        await soon(lambda number=request: len(source.requests) == number)
+    page.send(table, **asked, request=4, query={})  # no request
+    page.send(table, type="open", row=5)
+    page.send(table, type="open", row=50)
+    await soon(lambda: len(page.tables()) == 4)
+    assert source.cancelled == 1
+    rows, error, *details = page.tables()
+    assert rows.pop("took") >= 0
+    assert rows == {
+        "view": "v",
+        "request": 2,
+        "layout": 0,
+        "total": 9,
+        "listed": 9,
+        "held": 10,
+        "first": 3,
+        "selection": 7,
+        "problems": [[1, pages.plain(HOSTILE)]],
+        "rows": [[4, ["x", 0.333333]], [5, None]],
+    }
+    assert error == {"view": "v", "request": 3, "error": pages.plain(f"no rows {HOSTILE}")}
+    assert details == [
+        [5, {"text": "", "forms": [], "tree": [["n", "5"]]}],
+        [50, "This row was dropped."],
+    ]
+    assert [each["request"] for each in page.contents("paging")] == [1, 2, 3]
+    table.close()

@@ -391,7 +391,7 @@ def test_registry_view_of_many_services() -> None:
     shown = Rendered(RegistryView(member))
     assert len(shown.model) == MAX_ROWS
     assert len(orjson.dumps(shown.model.diff())) < 1_500_000
-    assert any("and 1,900 more" in text for text in shown.texts)
+    assert any("and 1,930 more" in text for text in shown.texts)
     assert any("The registry is full (" in text for text in shown.texts)
     assert any("7 services dropped." in text for text in shown.texts)
     assert "3 keep-alives could not be read." in shown.texts
@@ -921,7 +921,7 @@ def test_stream_view() -> None:
     assert shown.cells[0] == ["s", "n", "x", "l"]
     assert shown.cells[-1] == ["a", "149", "49.6667", "[149]"]
     assert len(shown.model) == ROWS
-    assert "… and 100 older rows." in shown.texts
+    assert "… and 130 older rows." in shown.texts
     assert "n, last 150 rows  " in shown.page.text()
 
 
@@ -1096,7 +1096,7 @@ def test_log_view() -> None:
     facts = {"from calc.c1", "INFO and above", "60 INFO", "1 WARNING", "1,234 older dropped"}
     facts.add("2 unreadable")
     assert facts <= set(shown.texts)
-    assert shown.cells[1][4] == "line 11"
+    assert shown.cells[1][4] == "line 41"
     assert shown.cells[-1][1:] == ["WARNING", "calc.c1", "app", "last", "5f1c09aa"]
     assert any(text.startswith("Traceback <script>") for text in shown.texts)
 

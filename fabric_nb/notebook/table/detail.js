@@ -2,6 +2,7 @@
 
 import { fill, make, setText } from "../live/dom.js";
 import { FormView } from "./form.js";
+import { TreeView } from "./tree.js";
 
 export class DetailView {
   constructor(columns, actions) {
@@ -10,19 +11,21 @@ export class DetailView {
     const cell = make("td", "", { role: "cell", colspan: String(columns) });
     this.cells = make("dl", "cells");
     this.text = make("pre", "", { tabindex: "0", "aria-label": "Details" });
+    this.tree = new TreeView();
     this.forms = make("div", "forms");
-    cell.append(this.cells, this.text, this.forms);
+    cell.append(this.cells, this.text, this.tree.node, this.forms);
     this.node.append(cell);
   }
 
   /**
-   * @param detail a text, or {text, forms}
+   * @param detail a text, or {text, forms, tree}
    * @param cells [label, text] pairs to show above the detail
    */
   paint(detail, cells) {
     fill(this.cells, cells, makeLabelled, paintLabelled);
 
-    const { text, forms } = typeof detail === "string" ? { text: detail, forms: [] } : detail;
+    const { text, forms, tree = [] } = typeof detail === "string" ? { text: detail, forms: [] } : detail;
+    this.tree.paint(tree);
     this.text.hidden = !text;
     if (this.text.textContent !== text) {
       setText(this.text, text);

@@ -1,7 +1,7 @@
 // Content around the rows: title, badges and facts, buttons and choices, filter, notes.
 
 import { SVG, fill, make, setAttribute, setQuoted, setText } from "../live/dom.js";
-import { grouped, paintBadge } from "./cells.js";
+import { paintBadge } from "./cells.js";
 import { GraphView } from "./graph.js";
 
 /** A sparkline. */
@@ -36,11 +36,16 @@ class ChartView {
 export class HeadView {
   /**
    * @param actions performs actions of buttons and choices
-   * @param onFilter called with the words that rows must contain
+   * @param onFilter called with the text of the filter
+   * @param tools further tools, each with `button` and `node`, a panel below
    */
-  constructor(actions, onFilter) {
+  constructor(actions, onFilter, tools) {
     this.actions = actions;
     this.onFilter = onFilter;
+    this.own = make("span", "tools own");
+    this.own.append(...tools.map(({ button }) => button));
+    this.panels = make("div", "panels");
+    this.panels.append(...tools.map(({ node }) => node));
     this.node = make("div", "head");
     this.title = make("span", "title");
     this.badges = make("span", "badges");
@@ -52,7 +57,7 @@ export class HeadView {
     this.count = make("span", "count");
     this.status = make("span", "unseen", { role: "status" });
     this.node.append(
-      this.title, this.badges, this.facts, this.tools, this.filter, this.count, this.status,
+      this.title, this.badges, this.facts, this.tools, this.own, this.filter, this.count, this.status,
     );
     this.progress = make("progress", "", { max: "1", "aria-label": "Progress" });
     this.chart = new ChartView();
@@ -64,11 +69,8 @@ export class HeadView {
     this.filter.addEventListener("input", () => this.onInput());
   }
 
-  /**
-   * @param matching number of rows that match the filter
-   * @param all number of rows
-   */
-  paint({ title, badges, facts, notes, tools, progress, chart, graph, printed }, matching, all) {
+  /** @param count number of rows, as text */
+  paint({ title, badges, facts, notes, tools, progress, chart, graph, printed }, count) {
     setText(this.title, title);
     const states = this.lost ? [this.lost] : badges;
     fill(this.badges, states, () => make("span", "badge"), paintBadge);
@@ -80,8 +82,7 @@ export class HeadView {
     fill(this.facts, facts, () => make("span"), setText);
     fill(this.notes, notes, () => make("div"), setQuoted);
     this.paintTools(tools);
-    const prefix = this.filter.value.trim() ? `${grouped(matching)} of ` : "";
-    setText(this.count, `${prefix}${grouped(all)} ${all === 1 ? "row" : "rows"}`);
+    setText(this.count, count);
   }
 
   paintPrinted(text) {
@@ -132,7 +133,7 @@ export class HeadView {
   };
 
   onInput() {
-    this.onFilter(this.filter.value.toLowerCase().split(/\s+/).filter(Boolean));
+    this.onFilter(this.filter.value);
     clearTimeout(this.statusTimer); // announced to screen readers when typing pauses
     this.statusTimer = setTimeout(() => setText(this.status, this.count.textContent), 500);
   }

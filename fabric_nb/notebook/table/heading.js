@@ -66,11 +66,13 @@ export class HeadingView {
     return cell;
   }
 
-  paintSort(sort) {
+  /** @param filtered labels of columns with a filter */
+  paintSort(sort, filtered) {
     const direction = sort?.descending ? "descending" : "ascending";
     [...this.row.children].forEach((cell, index) => {
       if (cell === this.tools?.cell) return;
       setAttribute(cell, "aria-sort", sort?.index === index ? direction : "none");
+      cell.toggleAttribute("data-filtered", filtered.has(cell.querySelector(".label").textContent));
     });
   }
 }

@@ -19,7 +19,7 @@ export class Keys {
     if (key === "Escape") return table.head.clearFilter();
     const { ids, node } = table.scroller;
     if (key !== "ArrowDown" || !ids.length) return false;
-    table.scroller.focusRow(ids[table.scroller.indexAt(node.scrollTop)]);
+    table.scroller.focusRow(ids.at(table.scroller.indexAt(node.scrollTop)));
     return true;
   }
 

@@ -16,8 +16,11 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from fabric_nb.notebook.pages import counted, plain
 from fabric_nb.notebook.table.cells import Column, Value, Wire, encode
+from fabric_nb.notebook.table.paging import Choice
 from fabric_nb.notebook.table.parts import Detail, Head, WireDetail, encoded_head
 
 MAX_ROWS = 1000
@@ -27,6 +30,12 @@ MAX_DETAILS = 1_000_000
 """Maximum total characters of the details of a table."""
 OMITTED_DETAIL = "The details of this table are too long to show them all."
 NO_DETAIL = Detail()
+SAVED_ROWS = 20
+"""Maximum number of rows that a notebook stores."""
+MAX_SAVED = 20_000
+"""Maximum size of them, in bytes, beside the static copy."""
+INCOMPLETE = -1
+"""Revision of a state that does not have all rows."""
 
 
 @dataclass(slots=True)
@@ -51,11 +60,13 @@ class TableModel:
         columns: the first `MAX_COLUMNS` are shown.
         max_rows: capacity; a note under the table gives the number of rows beyond.
         follow: True to keep the view scrolled to the newest row, at the bottom, as in a log.
+        paged: True for the newest of many rows, whose keys are consecutive numbers; see `paging`.
 
     Attributes:
         changes: number of changes that may have affected the output.
         revision: number of non-empty `diff` results.
         cut: number of rows beyond the capacity.
+        layout: number of times that the columns have changed.
     """
 
     def __init__(
@@ -65,9 +76,12 @@ class TableModel:
         *,
         max_rows: int = MAX_ROWS,
         follow: bool = False,
+        paged: bool = False,
     ) -> None:
         self.max_rows = max_rows
         self.follow = follow
+        self.paged = paged
+        self.layout = 0
         self.changes = 1
         self.revision = 0
         self.cut = 0
@@ -82,6 +96,8 @@ class TableModel:
         self._sent_columns: list[dict[str, Any]] | None = None
         self._sent_head: dict[str, Any] = {}
         self._sent_ids: list[int] = []
+        self._held, self._sent_held = (0, 0), (0, 0)
+        self._choices: tuple[Choice, ...] = ()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -110,6 +126,30 @@ class TableModel:
         if tuple(columns) != self._columns:
             self._columns = tuple(columns)
             self.clear()
+            self._sent_columns = None
+            self.layout += 1
+            self.changes += 1
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """Number of the oldest row of a paged table, and number of rows from it on."""
+        return self._held
+
+    @held.setter
+    def held(self, held: tuple[int, int]) -> None:
+        if held != self._held:
+            self._held = held
+            self.changes += 1
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Columns of a paged table that can be chosen and filtered."""
+        return self._choices
+
+    @choices.setter
+    def choices(self, choices: Sequence[Choice]) -> None:
+        if tuple(choices) != self._choices:
+            self._choices = tuple(choices)
             self._sent_columns = None
             self.changes += 1
 
@@ -185,7 +225,8 @@ class TableModel:
             detail = Detail(detail) if detail else NO_DETAIL
         row = self._rows.get(key)
         if row is None:
-            row = self._rows[key] = Row(self._next_id, cells, detail)
+            id_ = key if self.paged and isinstance(key, int) else self._next_id
+            row = self._rows[key] = Row(id_, cells, detail)
             self._next_id += 1
             self._moved = True
         elif row.cells == cells and row.detail == detail:
@@ -213,9 +254,10 @@ class TableModel:
 
         Returns:
             ``from`` and ``to``, revisions; and, if not empty: ``head``; ``drop``, ids; ``add``
-            (at the end), ``[id, cells, detail]`` each; ``set``, ``[id, [index, cell, …]]`` each,
-            with the detail if that has changed; ``order``, all ids, if the order differs from the
-            one that results from these. With ``columns`` it is the complete state, as `whole`.
+            (at the end), ``[id, cells, detail]`` each; ``held``; ``set``,
+            ``[id, [index, cell, …]]`` each, with the detail if that has changed; ``order``, all
+            ids, if the order differs from the one that results from these. With ``columns`` it is
+            the complete state, as `whole`.
         """
         if self._diffed == self.changes:
             return None
@@ -230,6 +272,8 @@ class TableModel:
             delta["set"] = changed
         if self._moved:
             delta |= self._order(added)
+        if self._held != self._sent_held:
+            self._sent_held = delta["held"] = self._held
         self._moved = False
         self._touched.clear()
         self._sent_columns = columns
@@ -243,13 +287,40 @@ class TableModel:
     def whole(self) -> dict[str, Any]:
         """Return the complete state, as last sent."""
         by_id = {row.id: row for row in self._rows.values() if row.sent is not None}
+        paged = {
+            "held": self._sent_held,
+            "layout": self.layout,
+            "choices": [choice.encoded() for choice in self._choices],
+        }
         return {
             "to": self.revision,
             "columns": self._sent_columns or [],
             "head": self._sent_head,
             "follow": self.follow,
             "add": [_entry(by_id[id_]) for id_ in self._sent_ids if id_ in by_id],
+            **(paged if self.paged else {}),
         }
+
+    def saved(self) -> dict[str, Any]:
+        """Return the complete state, as last sent, as far as it is stored in a notebook.
+
+        A view that has it requests the complete one, because it has another revision.
+        """
+        state = self.whole()
+        every = state["add"]
+        rows = _of_size(every[-SAVED_ROWS:] if self.follow else every[:SAVED_ROWS], MAX_SAVED)
+        if rows == every:
+            return state
+        notes = self.cut_notes(len(every) - len(rows))
+        head = {
+            **state["head"],
+            "notes": [*state["head"]["notes"][: -len(self.cut_notes()) or None], *notes],
+        }
+        return {**state, "to": INCOMPLETE, "add": rows, "head": head}
+
+    def encoded_cells(self, cells: Sequence[Value]) -> list[Wire]:
+        """Return the cells of a row that is not in the model, for the browser."""
+        return [*map(encode, cells, self._columns[:MAX_COLUMNS])]
 
     def _encode_touched(self) -> tuple[list[list[Any]], list[list[Any]]]:
         """Return the encoded new rows, and the changes of rows that were sent before."""
@@ -259,7 +330,7 @@ class TableModel:
             if row is None:
                 continue
             if row.sent is None:
-                row.sent = [*map(encode, row.cells, self._columns[:MAX_COLUMNS])]
+                row.sent = self.encoded_cells(row.cells)
                 self._encode_detail(row)
                 added.append(_entry(row))
             elif change := self._changes_of(row, row.sent):
@@ -319,15 +390,26 @@ class TableModel:
             for column in self._columns[:MAX_COLUMNS]
         ]
 
-    def cut_notes(self) -> list[str]:
-        """Return notes on rows and columns that are not shown."""
+    def cut_notes(self, omitted: int = 0) -> list[str]:
+        """Return notes on rows and columns that are not shown; `omitted` are rows of the table."""
         notes = []
-        if self.cut:
-            rows = counted(self.cut, "older row" if self.follow else "more row")
+        if (cut := self.cut + omitted) and not self.paged:
+            rows = counted(cut, "older row" if self.follow else "more row")
             notes.append(f"… and {rows}, not shown.")
         if (hidden := len(self._columns) - MAX_COLUMNS) > 0:
             notes.append(f"… and {counted(hidden, 'more column')}, not shown.")
         return notes
+
+
+def _of_size(entries: list[list[Any]], size: int) -> list[list[Any]]:
+    """Return encoded rows of at most `size` characters; details that are too long are left out."""
+    for with_details in (True, False):
+        rows = [[id_, cells, detail if with_details else ""] for id_, cells, detail in entries]
+        if len(orjson.dumps(rows)) <= size:
+            return rows
+    while len(rows) > 1 and len(orjson.dumps(rows)) > size:
+        rows = rows[: len(rows) // 2]
+    return rows
 
 
 def _entry(row: Row) -> list[Any]:

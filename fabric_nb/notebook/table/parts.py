@@ -5,12 +5,14 @@ All text is truncated and stripped of control characters here; the browser inser
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from fabric_nb.notebook.graph.picture import GraphPicture
-from fabric_nb.notebook.pages import Badge, Chart, plain
+from fabric_nb.notebook.pages import Badge, Chart, counted, glimpse, plain
 from fabric_nb.notebook.table.cells import with_valid_tone
 
 MAX_DETAIL = 8_000
@@ -21,7 +23,14 @@ MAX_LISTED = 30
 CANCELLED = "Cancelled. The service may still finish the call."
 """Answer to a cancelled action."""
 
+MAX_LEAF = 2_000
+"""Maximum characters of a value in a tree."""
+MAX_BRANCHES, MAX_NODES, MAX_DEPTH = 200, 2_000, 50
+"""Maximum number of values in one list or object of a tree, in the tree, and levels of it."""
+
 WireDetail = str | dict[str, Any]
+WireNode = list[Any]
+"""``[label, text]`` of a value, or ``[label, text, nodes]`` of a list or an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +145,18 @@ class Detail:
         text: preformatted text above the forms.
         forms: forms; the first `MAX_LISTED` are shown.
         more: number of forms that the caller omitted from `forms`.
+        values: labelled values, shown as a tree below the text; not saved.
         live_only: True if it only precedes what the row shows once it is opened; it is not saved.
     """
 
     text: str = ""
     forms: Sequence[Form] = ()
     more: int = 0
+    values: Sequence[tuple[str, Any]] = ()
     live_only: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.text or self.forms)
+        return bool(self.text or self.forms or self.values)
 
     def plain(self) -> str:
         """Return text and forms as plain text."""
@@ -156,7 +167,10 @@ class Detail:
         return "\n".join([plain("\n".join(parts), MAX_DETAIL), *self._omitted()])
 
     def encoded(self) -> WireDetail:
-        """Return the encoding for the browser: a string, or text and forms."""
+        """Return the encoding for the browser: a string, or text, forms and a tree."""
+        if self.values:
+            tree = encoded_tree(self.values)
+            return {"text": plain(self.text, MAX_DETAIL), "forms": [], "tree": tree}
         if not self.forms:
             return plain(self.text, MAX_DETAIL)
         text = "\n".join([*([self.text] if self.text else []), *self._omitted()])
@@ -167,6 +181,39 @@ class Detail:
     def _omitted(self) -> list[str]:
         more = self.more + max(0, len(self.forms) - MAX_LISTED)
         return [f"… and {more:,} more, not shown."] if more > 0 else []
+
+
+def encoded_tree(values: Sequence[tuple[str, Any]]) -> list[WireNode]:
+    """Return labelled values for the browser, of a bounded size: further ones are counted."""
+    roots: list[WireNode] = []
+    pending = deque([(roots, iter(values), len(values), 1)])
+    left = MAX_NODES
+    while pending:  # level by level, so that a long list hides no column
+        nodes, pairs, total, depth = pending.popleft()
+        longest = MAX_NODES if depth == 1 else MAX_BRANCHES
+        for label, value in islice(pairs, max(0, min(left, longest))):
+            left -= 1
+            if isinstance(value, (dict, list, tuple)) and value and depth < MAX_DEPTH:
+                branches: list[WireNode] = []
+                noun = "field" if isinstance(value, dict) else "item"
+                nodes.append([plain(label), counted(len(value), noun), branches])
+                pending.append((branches, _branches(value), len(value), depth + 1))
+            else:
+                nodes.append([plain(label), _leaf(value)])
+        if total > len(nodes):
+            nodes.append(["", f"… and {total - len(nodes):,} more"])
+    return roots
+
+
+def _branches(value: dict[Any, Any] | list[Any] | tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return ((str(key), item) for key, item in value.items())
+    return ((str(index), item) for index, item in enumerate(value))
+
+
+def _leaf(value: object) -> str:
+    text = value if isinstance(value, str) else glimpse(value)
+    return plain(text, MAX_LEAF)
 
 
 def encoded_head(head: Head, notes: Sequence[str]) -> dict[str, Any]:

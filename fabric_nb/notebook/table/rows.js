@@ -12,6 +12,9 @@ export class Rows {
     this.ids = [];
     this.head = { title: "", badges: [], facts: [], notes: [], tools: [], chart: null, printed: "", empty: "" };
     this.follow = false;
+    this.held = null; // of a paged table: number of its oldest row, and number of rows from it on
+    this.layout = 0; // number of times that its columns have changed in the kernel
+    this.choices = []; // [label, kind, shown] of each of its columns
     this.widths = []; // length of the longest text of each column, in characters
     this.shape = 0; // number of changes of columns and widths
     this.details = false; // whether any row has a detail
@@ -25,6 +28,7 @@ export class Rows {
     else if (message.from !== this.revision) return message.to <= this.revision;
     this.revision = message.to;
     this.head = message.head ?? this.head;
+    this.held = message.held ?? this.held;
     if (message.drop) {
       for (const id of message.drop) this.byId.delete(id);
       this.ids = this.ids.filter((id) => this.byId.has(id));
@@ -40,14 +44,13 @@ export class Rows {
     return true;
   }
 
-  reset({ columns, follow }) {
-    this.columns = columns;
-    this.follow = follow;
+  reset({ columns, follow, held, layout = 0, choices = [] }) {
+    Object.assign(this, { columns, follow, layout, choices });
     this.widths = columns.map(({ label }) => label.length + 2);
     this.shape += 1;
     this.byId.clear();
     this.ids = [];
-    this.details = false;
+    this.details = held !== undefined; // rows of a paged table open to all their values
   }
 
   change(row, changes, detail) {

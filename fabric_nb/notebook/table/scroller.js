@@ -75,19 +75,20 @@ export class RowScroller {
   /**
    * Render the visible rows.
    *
-   * @param ids ids of all rows, in order
+   * @param ids ids of all rows, in order: an array, or an object with `length`, `at` and `indexOf`
    * @param open id -> height of the element below a row, in pixels
    * @param anchored whether visible rows stay in place when rows above change
    * @param follow whether the end stays visible when rows are added, once it was scrolled to
    */
   update(ids, { rowHeight, header = 0, open = new Map(), anchored = true, follow = false }) {
     Object.assign(this, { ids, rowHeight, header });
-    this.details = open.size ? ids.flatMap((id, index) => (open.has(id) ? [{ index, height: open.get(id) }] : [])) : [];
+    const details = [...open].map(([id, height]) => ({ index: ids.indexOf(id), height }));
+    this.details = details.filter(({ index }) => index >= 0).sort((a, b) => a.index - b.index);
     const { focused, height, visible } = this;
     const hadFocus = this.body.contains(focused);
     const index = ids.indexOf(this.current);
     // A row that takes the place of the focused one gets the focus.
-    if (index < 0 && hadFocus && ids.length) this.select(ids[Math.min(this.index, ids.length - 1)]);
+    if (index < 0 && hadFocus && ids.length) this.select(ids.at(Math.min(this.index, ids.length - 1)));
     this.index = index < 0 ? ids.indexOf(this.current) : index;
     let y = this.node.scrollTop;
     if (follow && this.atEnd) y = this.endPosition;
@@ -100,7 +101,7 @@ export class RowScroller {
     if (Math.abs(this.node.scrollTop - y) >= 1) this.node.scrollTop = y;
     this.y = this.node.scrollTop;
     const first = this.indexAt(this.y);
-    this.anchor = { id: ids[first], offset: this.y - this.topOf(first) };
+    this.anchor = { id: ids.at(first), offset: this.y - this.topOf(first) };
   }
 
   render(total, indices, open) {
@@ -115,7 +116,7 @@ export class RowScroller {
       wanted.push(gap);
     };
     for (const index of indices) {
-      const id = this.ids[index];
+      const id = this.ids.at(index);
       const parts = this.nodes.get(id) ?? this.view.makeRow(id);
       nodes.set(id, parts);
       addGap(this.topOf(index) - y);
@@ -128,7 +129,7 @@ export class RowScroller {
     for (const [id, parts] of this.nodes) if (open.has(id) && !nodes.has(id)) nodes.set(id, parts);
     this.nodes = nodes;
     arrange(this.body, wanted);
-    const reachable = nodes.has(this.current) ? this.current : this.ids[indices[0]];
+    const reachable = nodes.has(this.current) ? this.current : this.ids.at(indices[0]);
     for (const [id, { row }] of nodes) setAttribute(row, "tabindex", id === reachable ? "0" : "-1");
   }
 
@@ -142,6 +143,23 @@ export class RowScroller {
     if (this.index > last) indices.push(this.index);
     else if (this.index >= 0 && this.index < first) indices.unshift(this.index);
     return indices;
+  }
+
+  /** First and last index of the rows in the document, without the current one. */
+  get range() {
+    const last = this.indexAt(this.y + this.visible) + OVERSCAN;
+    return [Math.max(0, this.indexAt(this.y) - OVERSCAN), Math.min(this.ids.length - 1, last)];
+  }
+
+  /** Give the nodes of rows to other ids. */
+  rename(idOf) {
+    const nodes = new Map();
+    for (const [id, parts] of this.nodes) {
+      const other = idOf(id);
+      nodes.set(other !== id && (this.nodes.has(other) || nodes.has(other)) ? id : other, parts);
+    }
+    this.nodes = nodes;
+    if (this.current !== null) this.current = idOf(this.current);
   }
 
   get focused() {
@@ -236,7 +254,7 @@ export class RowScroller {
     const step = { ...STEPS, PageDown: page, PageUp: -page }[key];
     if (step === undefined) return false;
     const index = this.ids.indexOf(this.current) + step;
-    this.focusRow(this.ids[Math.max(0, Math.min(this.ids.length - 1, index))]);
+    this.focusRow(this.ids.at(Math.max(0, Math.min(this.ids.length - 1, index))));
     return true;
   }
 

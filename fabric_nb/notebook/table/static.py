@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from fabric_nb.notebook.graph.picture import graph_svg
 from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, counted, saved
 from fabric_nb.notebook.table.cells import Column, shown, with_valid_tone
-from fabric_nb.notebook.table.model import MAX_COLUMNS, TableModel
+from fabric_nb.notebook.table.model import MAX_COLUMNS, SAVED_ROWS, TableModel
 from fabric_nb.notebook.table.parts import MAX_PRINTED
 
-SHOWN_ROWS = 50
 SHOWN_DETAILS = 10
+MAX_SIZE = 36_000
+"""Maximum number of characters of a table, as HTML and as text together."""
 SUMMARY_CELLS = 4
 """Number of cells in the summary of a detail."""
 
@@ -35,7 +36,7 @@ def static_forms(models: Sequence[TableModel], now: float) -> dict[str, str]:
         models: the tables.
         now: current Unix time.
     """
-    pages = [saved(static_page(model, now), now) for model in models]
+    pages = [saved(_page_of_size(model, now), now) for model in models]
     html = "".join(page.html() for page in pages)
     return {
         "text/html": f'{STYLE}<div class="fabric-table-last">{html}</div>',
@@ -43,11 +44,23 @@ def static_forms(models: Sequence[TableModel], now: float) -> dict[str, str]:
     }
 
 
-def static_page(model: TableModel, now: float) -> Page:
+def _page_of_size(model: TableModel, now: float) -> Page:
+    """Return a page with as many details and rows as fit into `MAX_SIZE`."""
+    rows, details = SAVED_ROWS, SHOWN_DETAILS
+    while True:
+        page = static_page(model, now, rows, details)
+        if len(page.html()) + len(page.text()) <= MAX_SIZE or rows == 1:
+            return page
+        details, rows = details // 2, rows if details else rows // 2
+
+
+def static_page(
+    model: TableModel, now: float, shown_rows: int = SAVED_ROWS, shown_details: int = SHOWN_DETAILS
+) -> Page:
     """Return the table's first rows, or its last if it follows the newest row."""
     columns = model.columns[:MAX_COLUMNS]
     every = model.rows
-    rows = every[-SHOWN_ROWS:] if model.follow else every[:SHOWN_ROWS]
+    rows = every[-shown_rows:] if model.follow else every[:shown_rows]
     # Not strict, because a row also has the cells of columns that are not shown.
     texts = [[shown(*pair, now) for pair in zip(row.cells, columns, strict=False)] for row in rows]
     details = [
@@ -77,7 +90,9 @@ def static_page(model: TableModel, now: float) -> Page:
             *([head.empty] if head.empty and not every else []),
             *head.notes,
         ],
-        folded=details[-SHOWN_DETAILS:] if model.follow else details[:SHOWN_DETAILS],
+        folded=details[max(0, len(details) - shown_details) :]
+        if model.follow
+        else details[:shown_details],
     )
 
 

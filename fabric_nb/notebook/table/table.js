@@ -2,11 +2,13 @@
 
 import { fill, make, setAttribute, setQuoted, setText } from "../live/dom.js";
 import { Actions } from "./actions.js";
-import { paintBadge, paintBar, paintSpark } from "./cells.js";
+import { grouped, paintBadge, paintBar, paintSpark } from "./cells.js";
+import { ColumnsPanel } from "./columns.js";
 import { DetailView } from "./detail.js";
 import { HeadView } from "./head.js";
 import { HeadingView } from "./heading.js";
 import { Keys } from "./keys.js";
+import { Pager } from "./paging.js";
 import { RowScroller } from "./scroller.js";
 
 const ROW_HEIGHTS = { wide: 26, narrow: 44 }; // in pixels; table.css has the same
@@ -32,10 +34,15 @@ export class TableView {
     this.narrow = false;
     this.send = send;
     this.actions = new Actions(send);
-    this.head = new HeadView(this.actions, (words) => this.setFilter(words));
+    this.pager = new Pager(rows, send, () => this.changed());
+    this.pager.isAtEnd = () => this.scroller.atEnd;
+    this.columns = new ColumnsPanel(this.pager, (chosen, control, undo) => this.chooseColumns(chosen, control, undo));
+    this.head = new HeadView(this.actions, (text) => this.setFilter(text), [this.columns]);
+    this.lost = false;
     this.sort = null; // {index, descending}
-    this.words = [];
+    this.filter = "";
     this.ids = null; // ids of the rows to show, in order; null if it must be computed
+    this.details = new Map(); // id -> values of an open row of a paged table
     this.open = new Map(); // id -> height of its detail
     this.shape = -1;
     this.updates = []; // times of the last updates
@@ -53,8 +60,8 @@ export class TableView {
     this.body = make("tbody", "", { role: "rowgroup" });
     this.table.append(this.body);
     this.viewport.append(this.table);
-    const { node, progress, chart, graph, printed, answer, notes } = this.head;
-    this.root.append(node, progress, chart.node, graph.node, this.viewport, printed, answer, notes);
+    const { node, panels, progress, chart, graph, printed, answer, notes } = this.head;
+    this.root.append(node, panels, progress, chart.node, graph.node, this.viewport, printed, answer, notes);
     this.placeholder = makeFiller("nothing");
     this.scroller = new RowScroller(this.viewport, this.body, this);
     this.keys = new Keys(this);
@@ -69,6 +76,7 @@ export class TableView {
 
   dispose() {
     clearInterval(this.timer);
+    this.pager.dispose();
     this.scroller.dispose();
   }
 
@@ -84,9 +92,32 @@ export class TableView {
    */
   setLost(badge) {
     this.head.lost = badge;
+    this.lost = badge !== null;
+    this.pager.setLost();
     this.root.classList.toggle("lost", badge !== null);
     this.actions.setLost(badge !== null);
     this.rows.stopClock(badge !== null);
+    this.changed();
+  }
+
+  /** Whether the kernel has further rows, and selects them. */
+  get paged() {
+    return this.rows.held !== null && !this.lost;
+  }
+
+  /** Apply a page of rows. */
+  onPage(answer) {
+    if (!this.pager.onPage(answer)) return;
+    // A row that was not known so far keeps its node, and with it the focus.
+    const ids = this.pager.list();
+    this.scroller.rename((id) => (id < 0 ? (ids.at(-1 - id) ?? id) : id));
+    this.changed();
+  }
+
+  /** Apply the values of an open row. */
+  onDetail(id, detail) {
+    if (!this.open.has(id)) return;
+    this.details.set(id, detail);
     this.scroller.schedule();
   }
 
@@ -95,6 +126,7 @@ export class TableView {
   /** Repaint after a message of the kernel. */
   updated() {
     this.updates = [...this.updates.slice(-4), performance.now()];
+    this.pager.refresh();
     this.changed();
   }
 
@@ -114,11 +146,13 @@ export class TableView {
 
   paint() {
     this.paintShape();
-    this.ids ??= this.rows.list(this.words, this.sort);
+    this.ids ??= this.paged ? this.pager.list() : this.rows.list(this.words, this.sort);
     const { ids, sort, rowHeight } = this;
-    this.head.paint(this.rows.head, ids.length, this.rows.ids.length);
+    this.head.paint(this.shownHead, this.countText);
+    this.paintOwnTools();
     this.root.classList.toggle("head-only", !this.rows.columns.length && !this.rows.head.empty);
-    this.heading.paintSort(sort);
+    const filters = this.paged ? [...this.pager.filters.values()] : [];
+    this.heading.paintSort(sort, new Set(filters.map(({ label }) => label)));
     this.scroller.update(ids, {
       rowHeight,
       header: this.heading.height,
@@ -127,12 +161,45 @@ export class TableView {
       follow: this.rows.follow && !sort,
     });
     if (!ids.length) {
-      setQuoted(this.placeholder.firstChild, this.words.length ? "No row matches the filter." : this.rows.head.empty);
+      const filtered = this.words.length || filters.length;
+      setQuoted(this.placeholder.firstChild, filtered ? "No row matches the filter." : this.rows.head.empty);
       this.body.append(this.placeholder);
     }
     setAttribute(this.table, "aria-rowcount", String(ids.length + 1));
     for (const node of [this.table, this.viewport]) setAttribute(node, "aria-label", this.rows.head.title);
     this.measure();
+    if (this.paged) this.pager.want(...this.scroller.range);
+  }
+
+  /** Words of the filter, in lower case. */
+  get words() {
+    return this.filter.toLowerCase().split(/\s+/).filter(Boolean);
+  }
+
+  /** Content around the rows; without a kernel, a note counts the rows that it had. */
+  get shownHead() {
+    const { head, held, ids } = this.rows;
+    const more = this.lost && held ? held[1] - ids.length : 0;
+    if (more <= 0) return head;
+    return { ...head, notes: [`… and ${grouped(more)} older ${more === 1 ? "row" : "rows"}, not shown.`, ...head.notes] };
+  }
+
+  get countText() {
+    if (this.paged && this.pager.state) return this.pager.state;
+    const [matching, all] = this.paged ? this.pager.counts : [this.ids.length, this.rows.ids.length];
+    const filtered = this.words.length || (this.paged && this.pager.filters.size);
+    return `${filtered ? `${grouped(matching)} of ` : ""}${grouped(all)} ${all === 1 ? "row" : "rows"}`;
+  }
+
+  /** Paint the tools of a paged table. */
+  paintOwnTools() {
+    const { own, panels } = this.head;
+    own.hidden = panels.hidden = !this.paged || !this.rows.choices.length;
+    if (own.hidden) return;
+    this.columns.paint(this.rows.choices);
+    const { error } = this.pager;
+    if (error || this.shownError) this.head.showAnswer(error, true);
+    this.shownError = error;
   }
 
   paintShape() {
@@ -145,7 +212,7 @@ export class TableView {
     this.root.classList.toggle("narrow", narrow);
     if (this.heading.paint(this.rows)) {
       this.scroller.nodes.clear(); // the columns have changed
-      this.sort = null;
+      this.keepSort();
     }
     for (const row of [...this.scroller.gaps, this.placeholder]) row.firstChild.colSpan = columns.length || 1;
     this.viewport.setAttribute("role", follow ? "log" : "region");
@@ -156,20 +223,36 @@ export class TableView {
   }
 
   paintRow(parts, index) {
-    const row = this.rows.byId.get(this.ids[index]);
+    const row = this.rowOf(this.ids.at(index));
     setAttribute(parts.row, "aria-rowindex", String(index + 2));
     if (row.id === this.scroller.current) setAttribute(parts.row, "aria-current", "true");
     else parts.row.removeAttribute("aria-current");
     parts.open = this.isOpen(row.id);
     parts.expander.hidden = !this.rows.details;
-    parts.expander.style.visibility = row.detail ? "" : "hidden";
+    parts.expander.style.visibility = this.opens(row) ? "" : "hidden";
+    parts.row.classList.toggle("opens", this.opens(row));
     setAttribute(parts.expander, "aria-expanded", String(parts.open));
     if (this.narrow) setAttribute(parts.row, "aria-expanded", String(parts.open));
     else parts.row.removeAttribute("aria-expanded");
-    if (parts.open) parts.detail.paint(row.detail, this.narrow ? this.truncatedCells(row) : []);
+    if (parts.open) parts.detail.paint(this.detailOf(row), this.narrow ? this.truncatedCells(row) : []);
     if (this.tools) fill(parts.tools, this.tools(row), makeRowTool, paintRowTool);
     parts.values.forEach((node, i) => this.paintCell(node, row.cells[i], this.rows.text(row, i)));
     return parts.open;
+  }
+
+  /** A row; without cells while it is not known. */
+  rowOf(id) {
+    return this.pager.get(id) ?? this.rows.byId.get(id) ?? { id, cells: this.rows.columns.map(() => null), detail: "" };
+  }
+
+  /** Whether a row opens. */
+  opens({ id, detail }) {
+    if (this.rows.held === null) return Boolean(detail);
+    return this.lost ? this.details.has(id) : this.pager.has(id);
+  }
+
+  detailOf(row) {
+    return this.rows.held === null ? row.detail : (this.details.get(row.id) ?? "…");
   }
 
   /** Labels and texts of the cells that a narrow row hides or may truncate. */
@@ -226,8 +309,9 @@ export class TableView {
   }
 
   isOpen(id) {
-    const row = this.open.has(id) && this.rows.byId.get(id);
-    return Boolean(row && (this.narrow || row.detail));
+    if (!this.open.has(id)) return false;
+    const known = this.rows.byId.has(id) || this.pager.has(id) || this.details.has(id);
+    return known && (this.narrow || this.opens(this.rowOf(id)) || this.details.has(id));
   }
 
   /** Measure the heights of the details in the document. */
@@ -247,36 +331,67 @@ export class TableView {
   // -- user actions
 
   sortBy(index) {
-    if (this.sort?.index !== index) this.sort = { index, descending: false };
-    else this.sort = this.sort.descending ? null : { index, descending: true };
+    const label = this.rows.columns[index].label;
+    if (this.sort?.index !== index) this.sort = { index, label, descending: false };
+    else this.sort = this.sort.descending ? null : { index, label, descending: true };
     this.viewport.scrollTop = 0;
-    this.changed();
+    if (this.paged) this.selectSorted();
+    else this.changed();
   }
 
-  setFilter(words) {
-    this.words = words;
+  /** Let the kernel sort. */
+  selectSorted() {
+    const shown = this.rows.choices.flatMap(([label, , isShown], index) => (isShown ? [[index, label]] : []));
+    this.pager.setSort(this.sort ? shown[this.sort.index] : null, this.sort?.descending ?? false);
+  }
+
+  /** Keep the order after the columns have changed, if its column is still there. */
+  keepSort() {
+    const index = this.rows.columns.findIndex(({ label }) => label === this.sort?.label);
+    this.sort = index < 0 ? null : { ...this.sort, index };
+    if (this.paged && this.pager.sort) this.selectSorted();
+  }
+
+  setFilter(text) {
+    this.filter = text;
     this.viewport.scrollTop = 0;
-    this.changed();
+    if (this.paged) this.pager.setWords(text);
+    else this.changed();
+  }
+
+  chooseColumns(chosen, control, undo) {
+    this.actions.request("columns", chosen, control, this.head.showAnswer, undo);
   }
 
   onClick(event) {
-    const row = event.target.closest("tr.row");
-    const opens = event.target.closest(".expander") || (this.narrow && !event.target.closest(".row-tools"));
-    if (!row || !opens) return;
+    const { target, detail } = event;
+    const row = target.closest("tr.row");
+    if (!row || target.closest("a, button:not(.expander), .row-tools")) return;
     const id = this.scroller.idOf(row);
+    if (!(this.narrow || this.opens(this.rowOf(id)))) return;
+    // A second click selects a word, and dragging selects a text.
+    if (!target.closest(".expander") && (detail > 1 || selects(row))) return;
     this.toggle(id);
     this.scroller.focusRow(id);
   }
 
   toggle(id, open = !this.open.has(id)) {
-    if (!open) this.open.delete(id);
-    else if (!this.open.has(id)) {
+    if (!open) {
+      this.open.delete(id);
+      this.details.delete(id);
+    } else if (!this.open.has(id) && (this.narrow || this.opens(this.rowOf(id)))) {
       this.open.set(id, this.rowHeight);
       this.revealed = this.narrow ? id : null;
       this.send({ type: "open", row: id });
     }
     this.scroller.schedule();
   }
+}
+
+/** Whether text of a row is selected. */
+function selects(row) {
+  const selection = row.ownerDocument.getSelection();
+  return selection !== null && !selection.isCollapsed && selection.containsNode(row, true);
 }
 
 function makeFiller(className) {

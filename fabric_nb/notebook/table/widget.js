@@ -33,6 +33,9 @@ class TableWidget {
     if (content.type === "begun") this.table.actions.onBegun(content);
     if (content.type === "progress") this.table.actions.onProgress(content);
     if (content.type === "answer") this.table.actions.onAnswer(content);
+    if (content.type === "paging") this.table.pager.onBegun(content);
+    if (content.type === "page") this.table.onPage(JSON.parse(textIn(buffers)));
+    if (content.type === "detail") this.table.onDetail(...JSON.parse(textIn(buffers)));
     if (content.type !== "table") return;
     const complete = this.rows.apply(JSON.parse(textIn(buffers)));
     // Request the complete table if messages were lost, at most once a second.

@@ -3,7 +3,8 @@
 Actions while a cell runs: sorting, filtering and opening a row happen in the browser, at any time.
 Buttons and choices are handled by the kernel. ipykernel dispatches a message on a comm to the
 thread that last sent on it, and a table always sends from the main thread, so the action is delayed
-until the running cell ends or awaits. The table indicates that.
+until the running cell ends or awaits. The table indicates that. The same applies to a paged table,
+whose rows are sorted and filtered by the kernel.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -23,7 +24,8 @@ from fabric_nb.notebook.live.code import joined_script
 from fabric_nb.notebook.live.widget import LiveWidget
 from fabric_nb.notebook.pages import TOKENS, counted, plain
 from fabric_nb.notebook.table.model import TableModel
-from fabric_nb.notebook.table.parts import CANCELLED
+from fabric_nb.notebook.table.paging import PagedRows, PageRequest
+from fabric_nb.notebook.table.parts import CANCELLED, Detail
 from fabric_nb.notebook.table.static import static_forms
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class TableWidget(LiveWidget):
             option) or a form (value the texts by field) is used; may be async. By default
             actions are ignored.
         on_open: called with the key of a row that is opened, to update its detail.
+        pages: source of all rows of a paged table.
     """
 
     script = joined_script(_HERE / "widget.js")
@@ -80,11 +83,14 @@ class TableWidget(LiveWidget):
         model: TableModel,
         on_action: OnAction | None = None,
         on_open: OnOpen | None = None,
+        pages: PagedRows | None = None,
     ) -> None:
         self.model = model
         self._on_action = on_action
         self._on_open = on_open
+        self._pages = pages
         self._tasks: dict[int, asyncio.Task[Answer]] = {}
+        self._page_tasks: dict[str, asyncio.Task[None]] = {}
         model.diff()
         super().__init__()
 
@@ -103,15 +109,15 @@ class TableWidget(LiveWidget):
     def close(self) -> None:
         """Close the table and cancel its running actions."""
         if self.live:
-            for task in self._tasks.values():
+            for task in (*self._tasks.values(), *self._page_tasks.values()):
                 task.cancel()
         super().close()
 
     # -- sending
 
     def encoded(self) -> str:
-        """Return all rows that were sent, as JSON."""
-        return orjson.dumps({**self.model.whole(), "now": time.time()}).decode()
+        """Return some of the rows that were sent, as JSON; a view requests the others."""
+        return orjson.dumps({**self.model.saved(), "now": time.time()}).decode()
 
     def save(self) -> None:
         """Store all rows in the widget; see `LiveWidget.save`."""
@@ -131,7 +137,7 @@ class TableWidget(LiveWidget):
     # -- receiving
 
     def on_message(self, content: dict[str, Any]) -> None:
-        """Handle a ``hello``, an action, a cancellation, or the opening of a row."""
+        """Handle a ``hello``, an action, its cancellation, the opening of a row, or a request."""
         match content:
             case {"type": "hello", "revision": int(revision), "hides": bool(hides)}:
                 self._on_hello(revision, hides=hides)
@@ -141,6 +147,10 @@ class TableWidget(LiveWidget):
                 self._cancel(request)
             case {"type": "open", "row": int(id_)}:
                 self._open(id_)
+            case {"type": "page", "view": str(view), "request": int(request)} if (
+                self._pages is not None and (requested := PageRequest.decoded(content)) is not None
+            ):
+                self._start(f"view {view}", self._send_page(self._pages, view, request, requested))
             case _:
                 log.warning("A table's view sent an unknown message: %.200r", content)
 
@@ -151,7 +161,57 @@ class TableWidget(LiveWidget):
             self._send_table(self.model.whole())
         self._pacer.request()
 
+    def _start(self, key: str, answer: Coroutine[Any, Any, None]) -> None:
+        """Answer a request, in place of the earlier one with the same key."""
+        if (earlier := self._page_tasks.pop(key, None)) is not None:
+            earlier.cancel()
+        task = self._loop.create_task(answer, name=f"table {key}")
+        self._page_tasks[key] = task
+        task.add_done_callback(partial(self._forget, key))
+
+    def _forget(self, key: str, task: asyncio.Task[None]) -> None:
+        if self._page_tasks.get(key) is task:
+            del self._page_tasks[key]
+
+    async def _send_page(
+        self, pages: PagedRows, view: str, request: int, requested: PageRequest
+    ) -> None:
+        answer: dict[str, Any] = {"view": view, "request": request}
+        self.post({"type": "paging", **answer})
+        began = time.perf_counter()
+        try:
+            layout, page = self.model.layout, await pages.page(requested)
+        except Exception as failure:  # noqa: BLE001 - shown to the user
+            text = plain(str(failure) or type(failure).__name__, MAX_ANSWER)
+            self.send_buffer("page", orjson.dumps({**answer, "error": text}))
+            return
+        answer |= {
+            "layout": layout,
+            "took": time.perf_counter() - began,
+            "total": page.total,
+            "listed": page.listed,
+            "held": page.held,
+            "first": page.first,
+            "selection": page.selection,
+            "problems": [[index, plain(text)] for index, text in page.problems.items()],
+            "rows": [
+                [number, None if cells is None else self.model.encoded_cells(cells)]
+                for number, cells in zip(page.numbers, page.cells, strict=True)
+            ],
+        }
+        if self.live:
+            self.send_buffer("page", orjson.dumps(answer))
+
+    async def _send_values(self, pages: PagedRows, number: int) -> None:
+        values = await pages.values(number)
+        detail = Detail("This row was dropped.") if values is None else Detail(values=values)
+        if self.live:
+            self.send_buffer("detail", orjson.dumps([number, detail.encoded()]))
+
     def _open(self, id_: int) -> None:
+        if self._pages is not None:
+            self._start(f"row {id_}", self._send_values(self._pages, id_))
+            return
         key = self.model.key_of(id_)
         if key is not None and self._on_open is not None:
             self._on_open(key)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table import Head, TableModel
+from fabric_nb.notebook.table.paging import PagedRows
 
 
 class View(ABC):
@@ -43,6 +44,11 @@ class TableView(View):
     @abstractmethod
     def fill(self, model: TableModel) -> None:
         """Bring a table made by `model` up to date."""
+
+    @property
+    def pages(self) -> PagedRows | None:
+        """Source of the rows of a paged table; None for a table whose model has all rows."""
+        return None
 
     def act(self, name: str, value: Any) -> str | Awaitable[str | None] | None:
         """Perform an action of the table and return the text to show, if any.

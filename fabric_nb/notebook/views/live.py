@@ -189,7 +189,7 @@ class LiveTable:
         from fabric_nb.notebook.table.widget import TableWidget  # likewise
 
         self._state = ViewModel(view)
-        self.widget = TableWidget(self._state.model, view.act, view.opened)
+        self.widget = TableWidget(self._state.model, view.act, view.opened, view.pages)
 
     def refresh(self) -> None:
         """Update the table if its view has changed."""

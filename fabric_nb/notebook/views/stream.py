@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import Badge, Chart, counted, glimpse, plain
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
+from fabric_nb.notebook.table.model import MAX_COLUMNS
+from fabric_nb.notebook.table.paging import Choice, PagedRows
 from fabric_nb.notebook.views.base import TableView, unknown_action
 from fabric_nb.notebook.views.connection import check_interval, state_badge, with_other_domains
+from fabric_nb.notebook.views.stream_rows import Snapshot, StreamRows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +40,20 @@ class StreamView(TableView):
     """Column of the chart; None for the first numeric one."""
     domain: str = ""
     """Domain of the stream; while no row arrives, other domains with services are suggested."""
+    chosen: Sequence[str] | None = None
+    """Columns that are shown; None for the first `COLUMNS`."""
     _precisions: dict[Hashable, int] = field(default_factory=dict)
     """Index in `TIMESPECS` by time column."""
+    _choices: Sequence[Choice] = ()
+    """All columns of the rows that were shown last."""
+
+    def __post_init__(self) -> None:
+        self._rows = StreamRows(self.stream, lambda: self._choices, self._cells)
+
+    @property
+    def pages(self) -> PagedRows:
+        """Source of all rows that the stream keeps."""
+        return self._rows
 
     def version(self) -> Hashable:
         """Return the stream's counters and, while rows arrive, the second, as the rate changes."""
@@ -45,37 +61,66 @@ class StreamView(TableView):
         second = int(time.monotonic()) if stream.rate else 0
         state = self.fabric.state, stream.closed, stream.paused
         interval = 0 if stream.rows else check_interval(self.fabric, self.domain)
-        return *state, stream.changes, second, self.charted, interval
+        return *state, stream.changes, second, self.charted, self.chosen, interval
 
     def model(self) -> TableModel:
         """Return an empty table, which gets its columns with the first rows."""
-        return TableModel("Stream", max_rows=ROWS, follow=True)
+        return TableModel("Stream", max_rows=ROWS, follow=True, paged=True)
 
     def fill(self, model: TableModel) -> None:
         """Add the rows received since the last time."""
         stream = self.stream
-        last = stream.tail(CHART_ROWS)
-        if last.index.name is not None:
-            last = last.reset_index(allow_duplicates=True)
-        frame = last.iloc[-ROWS:, :COLUMNS]
+        frame, first = Snapshot.of_newest(stream, CHART_ROWS)
+        self._choices = self._all_columns(frame)
+        model.choices = self._choices
         model.columns = [
-            Column(plain(str(name)), "number" if _is_number(dtype) else "text")
-            for name, dtype in zip(frame.columns, frame.dtypes, strict=True)
+            Column(plain(choice.name), "number" if choice.kind == "number" else "text")
+            for choice in self._shown
         ]
-        if frame.columns.size:
-            self._fill_rows(model, frame)
-        model.cut = max(0, stream.rows - len(model))
-        model.head = self._head(last)
+        if self._shown:
+            self._fill_rows(model, frame, first)
+        rows, kept = stream.rows, len(stream)
+        model.held = (rows - kept, kept)
+        model.cut = max(0, rows - len(model))
+        model.head = self._head(frame)
 
-    def _fill_rows(self, model: TableModel, frame: pd.DataFrame) -> None:
-        stream = self.stream
-        numbers = range(stream.rows - len(frame), stream.rows)
+    def _all_columns(self, frame: pd.DataFrame) -> Sequence[Choice]:
+        from fabric_nb.frames.query import kind_of
+
+        names = [str(name) for name in frame.columns]
+        shown = names[:COLUMNS] if self.chosen is None else self.chosen
+        return tuple(
+            Choice(name, kind_of(dtype), name in shown)
+            for name, dtype in zip(names, frame.dtypes, strict=True)
+        )
+
+    @property
+    def _shown(self) -> Sequence[Choice]:
+        return [choice for choice in self._choices if choice.shown]
+
+    def _fill_rows(self, model: TableModel, frame: pd.DataFrame, first: int) -> None:
+        numbers = range(max(first, first + len(frame) - ROWS), first + len(frame))
         new = [number for number in numbers if number not in model]
-        if self._raise_precisions(_last(frame, len(new))):
+        if self._raise_precisions(self._columns_of(frame.iloc[len(frame) - len(new) :])):
             new = list(numbers)  # earlier rows are rendered again, as precise as the new ones
-        values = [_values(column, self._timespec(column)) for column in _last(frame, len(new))]
-        for number, row in zip(new, zip(*values, strict=True), strict=True):
+        for number, row in zip(new, self._cells(frame.iloc[len(frame) - len(new) :]), strict=True):
             model.put(number, row)
+
+    def _columns_of(self, frame: pd.DataFrame) -> Sequence[pd.Series[Any]]:
+        """Return the columns that are shown; empty ones for those that do not exist any more."""
+        import pandas as pd
+
+        missing = pd.Series([None] * len(frame), dtype=object)
+        return [
+            frame[choice.name] if choice.name in frame else missing.rename(choice.name)
+            for choice in self._shown
+        ]
+
+    def _cells(self, frame: pd.DataFrame) -> Sequence[Sequence[Value]]:
+        """Return the cells of rows, as they are shown."""
+        columns = self._columns_of(frame)
+        values = [_values(column, self._timespec(column)) for column in columns]
+        return list(zip(*values, strict=True)) if values else [()] * len(frame)
 
     def _raise_precisions(self, columns: Sequence[pd.Series[Any]]) -> bool:
         """Adapt the precision of time columns to new rows; return whether any was raised."""
@@ -90,14 +135,35 @@ class StreamView(TableView):
         return TIMESPECS[self._precisions.get(column.name, 0)]
 
     def act(self, name: str, value: object) -> Any:
-        """Pause, resume, or choose the column of the chart."""
+        """Pause, resume, or choose the column of the chart or the columns of the table."""
         match name, value:
             case "pause", None:
                 return self.stream.resume() if self.stream.paused else self.stream.pause()
             case "chart", str(column):
                 self.charted = column
                 return None
+            case "columns", None:
+                self.chosen = None
+                return None
+            case "columns", [*indices]:
+                return self._choose(indices)
         raise unknown_action(name)
+
+    def _choose(self, indices: Sequence[object]) -> None:
+        """Show the columns at these positions.
+
+        Raises:
+            InvalidArgument: there are none or too many of them.
+        """
+        wanted = {index for index in indices if isinstance(index, int)}
+        chosen = [choice.name for index, choice in enumerate(self._choices) if index in wanted]
+        if not chosen:
+            raise InvalidArgument("A table without columns shows nothing: choose one.")
+        if len(chosen) > MAX_COLUMNS:
+            raise InvalidArgument(
+                f"A table shows {MAX_COLUMNS} columns at most, not {len(chosen)}: choose fewer."
+            )
+        self.chosen = tuple(chosen)
 
     def _head(self, last: pd.DataFrame) -> Head:
         stream = self.stream
@@ -110,7 +176,7 @@ class StreamView(TableView):
             times = f"{stream.remade:,} times" if stream.remade > 1 else "once"
             facts.append(f"queue lost {times}, with the messages in it")
         facts += [_recording_fact(recording) for recording in stream.recordings]
-        more = last.shape[1] - COLUMNS
+        more = sum(not choice.shown for choice in self._choices)
         numeric = [index for index, dtype in enumerate(last.dtypes) if _is_number(dtype)][:COLUMNS]
         names = [plain(str(last.columns[index])) for index in numeric]
         tools: list[Button | Select] = []
@@ -128,7 +194,7 @@ class StreamView(TableView):
             f"Stream {headers_text(stream) or 'of all data'}",
             [stream_badge(stream), *state_badge(self.fabric)],
             facts,
-            [f"… and {counted(more, 'more column')}, in its DataFrame."] if more > 0 else [],
+            [f"… and {counted(more, 'more column')}, in its DataFrame."] if more else [],
             tools,
             chart,
             empty=with_other_domains("No row received yet.", self.fabric, self.domain),
@@ -167,12 +233,6 @@ def _is_number(dtype: Any) -> bool:
 
 def _numbers(column: pd.Series[Any]) -> list[float | None]:
     return list(column.astype(float))
-
-
-def _last(frame: pd.DataFrame, rows: int) -> list[pd.Series[Any]]:
-    """Return the columns of the last rows; by position, as names may occur twice."""
-    last = frame.iloc[len(frame) - rows :]
-    return [last.iloc[:, index] for index in range(last.shape[1])]
 
 
 def _precision(times: pd.Series[Any]) -> int:
