@@ -32,7 +32,7 @@ class Rows(UnconnectedStream):
                 "price": wave,
                 "offer": 30 * np.cos(n / 2000) + 90,
                 "load": (n / 70 % 40).round(2),
-                "sensor": ["a"] * count,
+                "sensor": rng.choice(["north", "south", "west"], count, p=[0.5, 0.3, 0.2]),
             }
         )
 

@@ -39,6 +39,29 @@ async def test_lines_are_drawn_in_both_themes(notebook: LabNotebook, screens: Pa
     await expect(chart.locator(".title")).to_contain_text("<img src=x")
 
 
+KINDS = {
+    "bars": "y='load', every='30s', how='sum', by='sensor', kind='bar'",
+    "area": "every='10s', how='count', by='sensor', kind='area'",
+    "scatter": "y='price', by='sensor', kind='scatter'",
+    "hist": "y='price', kind='hist'",
+    "median": "y='price', every='5s', how='median', by='sensor'",
+}
+
+
+async def test_each_kind_of_chart(notebook: LabNotebook, screens: Path) -> None:
+    """Bars, areas, points, distributions and lines by category are drawn in both themes."""
+    for kind, options in KINDS.items():
+        chart = await show(notebook, f"chart({options})")
+        for theme, width in (("JupyterLab Dark", 900), ("JupyterLab Light", 1400)):
+            await set_theme(notebook.page, theme)
+            await notebook.page.set_viewport_size({"width": width, "height": 900})
+            if kind != "scatter":  # its points are translucent
+                assert await painted(chart, BLUE) > 0
+            await chart.locator("canvas").hover(position={"x": width // 3, "y": 100})
+            await expect(chart.locator(".tip")).to_be_visible()
+            await notebook.page.screenshot(path=screens / f"plot-{kind}-{width}.png")
+
+
 async def test_colours_without_a_theme(notebook: LabNotebook) -> None:
     """Outside JupyterLab the axes have the colours of the system's colour scheme.
 

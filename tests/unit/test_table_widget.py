@@ -345,6 +345,7 @@ import pandas as pd
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.widget import PlotWidget
 class Rows:
+    rows = 2
     df = pd.DataFrame({"x": [1.0, 2.0]}, index=pd.to_datetime([1, 2], unit="s"))
     def timed(self, on=None): return self.df
 PlotWidget(Source(Rows(), "x")).show()

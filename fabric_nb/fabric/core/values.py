@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
@@ -59,6 +60,19 @@ def whole(value: Any, label: str, *, low: int, high: int) -> int:
             f"{label} is {shown(value)[1:-1]}, and it is a whole number from {low} to {high:,}."
         )
     return plain
+
+
+def similar(name: object, names: Iterable[str]) -> str:
+    """Return a question after a similar name, to end an error with; empty if there is none.
+
+    Example:
+        >>> similar("totl", ["price", "total"]), similar("x", ["price", "total"])
+        (": did you mean 'total'?", '')
+    """
+    import difflib  # only errors need it
+
+    close = difflib.get_close_matches(str(name)[:MAX_ERROR], list(names), n=1, cutoff=0.6)
+    return f": did you mean {close[0]!r}?" if close else ""
 
 
 def clock(seconds: float) -> str:

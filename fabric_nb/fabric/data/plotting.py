@@ -10,12 +10,17 @@ from typing import Any, Protocol
 
 from fabric_nb.errors import NotInNotebook
 
+KINDS = ("line", "area", "bar", "scatter", "hist")
+"""Kinds of charts."""
+HOWS = ("count", "sum", "mean", "median", "min", "max", "first", "last", "std")
+"""Values that a chart computes of the rows of a bucket."""
+
 
 class Backend(Protocol):
     """Draws charts of streams."""
 
-    def plot(self, stream: Any, *, y: Any, x: str | None, window: Any, title: str | None) -> Any:
-        """Draw a chart of a stream; see `Stream.plot`."""
+    def plot(self, stream: Any, **options: Any) -> Any:
+        """Draw a chart of a stream; see `Stream.plot` for the options."""
 
 
 _backend: Backend | None = None

@@ -503,26 +503,55 @@ class Stream:
         x: str | None = None,
         *,
         window: str | float | pd.Timedelta | None = None,
+        every: str | float | pd.Timedelta | None = None,
+        how: str | None = None,
+        by: str | None = None,
+        kind: str | None = None,
+        utc: bool = False,
         title: str | None = None,
     ) -> Any:
         """Show a live chart under the running cell of a notebook, and return it.
 
         Example::
 
-            orders.plot("order_total", window="5min")
+            orders.plot("total", window="5min")
+            orders.plot("total", every="1min", how="sum", by="sku", kind="bar")
 
         Args:
-            y: columns to draw; by default those with numbers.
+            y: columns to draw; by default measures: those with numbers, without ids and counters.
             x: column of the horizontal axis; by default, the times (see `timed`).
             window: span of `x` to show up to its newest value, as in ``5min``, or a number where
                 `x` has numbers; all kept rows by default.
+            every: width of a bucket whose rows are one value, as in ``1min``, or a number where
+                `x` has numbers; of a histogram, the width of a bar. By default each row is drawn;
+                with `how` and for bars, a width that suits the range shown.
+            how: value of a bucket: ``count`` (of rows), ``sum``, ``mean``, ``median``, ``min``,
+                ``max``, ``first``, ``last`` or ``std``. By default ``sum`` for bars, else
+                ``mean``; ``count`` if there is nothing but the rows to draw.
+            by: column with categories, each of which is drawn by itself. The most frequent ones
+                are drawn, and all further ones together as *other*.
+            kind: ``line``, ``area``, ``bar``, ``scatter``, or ``hist`` for the distribution of
+                the values; ``line`` by default.
+            utc: show times in UTC; by default they are local times of the browser.
             title: title of the chart; the stream's headers by default.
 
         Raises:
             NotInNotebook: the extension is not loaded.
-            ValueError: `window` is no span of time and no number.
+            ValueError: `kind` or `how` is unknown, `window` or `every` is no span of time and no
+                number, or the options do not go together.
         """
-        return plotting.backend().plot(self, y=y, x=x, window=window, title=title)
+        return plotting.backend().plot(
+            self,
+            y=y,
+            x=x,
+            window=window,
+            every=every,
+            how=how,
+            by=by,
+            kind=kind,
+            utc=utc,
+            title=title,
+        )
 
     def to_parquet(self, path: str | Path, **options: Any) -> None:
         """Write the kept rows to a file, as `pandas.DataFrame.to_parquet` (extra `arrow`).

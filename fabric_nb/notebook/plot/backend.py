@@ -5,8 +5,7 @@ Widgets are imported with the first chart, so that loading the extension is fast
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython.display import display
 
@@ -16,7 +15,7 @@ from fabric_nb.notebook.views.live import Screen
 if TYPE_CHECKING:
     from fabric_nb.fabric.data.stream import Stream
     from fabric_nb.notebook.plot.chart import Chart
-    from fabric_nb.notebook.plot.source import Source, Window
+    from fabric_nb.notebook.plot.source import Source
     from fabric_nb.notebook.plot.widget import PlotWidget
 
 MAX_LIVE = 20
@@ -29,15 +28,7 @@ class Charts:
     def __init__(self) -> None:
         self._screen = Screen(MAX_LIVE)
 
-    def plot(
-        self,
-        stream: Stream,
-        *,
-        y: str | Sequence[str] | None,
-        x: str | None,
-        window: Window,
-        title: str | None,
-    ) -> Chart | None:
+    def plot(self, stream: Stream, **options: Any) -> Chart | None:
         """Display a live chart under the running cell; see `Stream.plot`.
 
         A terminal prints bars of the current values, and None is returned.
@@ -45,7 +36,7 @@ class Charts:
         from fabric_nb.notebook.plot.chart import Chart, execution
         from fabric_nb.notebook.plot.static import COLUMNS, static_forms
 
-        source = self.source(stream, y=y, x=x, window=window, title=title)
+        source = self.source(stream, **options)
         if in_terminal():
             display(static_forms(source.picture(COLUMNS)), raw=True)
             return None
@@ -57,22 +48,14 @@ class Charts:
 
         return self._screen.add(show)
 
-    def source(
-        self,
-        stream: Stream,
-        *,
-        y: str | Sequence[str] | None,
-        x: str | None,
-        window: Window,
-        title: str | None,
-    ) -> Source:
+    def source(self, stream: Stream, *, title: str | None = None, **options: Any) -> Source:
         """Return the source of a chart's pictures, without displaying any; see `Stream.plot`."""
         from fabric_nb.notebook.plot.source import Source
 
         if title is None:
             headers = (f"{name}={value}" for name, value in stream.headers.items())
             title = ", ".join(headers) or "all data"
-        return Source(stream, y, x, window, title)
+        return Source(stream, title=title, **options)
 
     def shown(self) -> list[PlotWidget]:
         """Return the live charts, in the order of their display."""

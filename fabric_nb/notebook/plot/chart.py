@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fabric_nb.notebook.capture import current_parent
 from fabric_nb.notebook.plot.picture import Picture
+from fabric_nb.notebook.plot.selection import Range
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.widget import PlotWidget
 
@@ -36,10 +38,12 @@ class Chart(PlotWidget):
             self._version = version
             self.update()
 
-    def picture(self, columns: int) -> Picture:
+    def picture(
+        self, columns: int, view: Range | None = None, hidden: Collection[str] = ()
+    ) -> Picture:
         """Return the current picture, with the state of the connection."""
         state = "reconnecting" if self.stream.reconnecting else ""
-        return replace(super().picture(columns), state=state)
+        return replace(super().picture(columns, view, hidden), state=state)
 
     def _ipython_display_(self) -> None:
         if self.shown_in != execution():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,9 @@ WIDTH, HEIGHT = 800, 300
 COLUMNS = 400
 """Columns of pixels; a finer resolution is not visible in a static picture."""
 COLOURS = ("#2f7fd6", "#d2691e", "#1f9d70", "#b5489b", "#7a64d0", "#c8434a")
-"""Colours of the lines, readable on light and on dark themes; plot.js has the same."""
+"""Colours of the lines, readable on light and on dark themes; plot_marks.js has the same."""
+BAR_FILL = 0.9
+"""Fraction of the width of a bucket that its bar takes; plot_marks.js has the same."""
 
 # See `table.static.STYLE`.
 STYLE = """<style>
@@ -28,6 +31,9 @@ font:12px var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-ui-font-c
 .fabric-plot-last text{fill:currentColor}
 .fabric-plot-last .grid{stroke:var(--jp-border-color2,#8886);stroke-width:1}
 .fabric-plot-last .line{fill:none;stroke-width:1.4;stroke-linejoin:round}
+.fabric-plot-last .area{stroke:none;opacity:.3}
+.fabric-plot-last .area.stacked{opacity:1}
+.fabric-plot-last .points{fill:none;stroke-width:3;stroke-linecap:round;opacity:.8}
 </style>"""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 12, 26, 40
@@ -39,22 +45,80 @@ def static_forms(picture: Picture) -> dict[str, str]:
     page = saved(
         Page(picture.title, badges, facts=picture.summary(), notes=picture.notes), time.time()
     )
-    drawing = _svg(picture) if picture.lines else ""
+    drawing = chart_svg(picture) if picture.lines else ""
     return {
         "text/html": f'{STYLE}<div class="fabric-plot-last">{page.html()}{drawing}</div>',
         "text/plain": "\n".join([page.text(), *(_bars(picture, line) for line in picture.lines)]),
     }
 
 
-def _svg(picture: Picture) -> str:
+def chart_svg(picture: Picture) -> str:
+    """Return the chart as an SVG element for an HTML page; see `STYLE`."""
     parts = [*_frame(picture), *_legend(picture)]
-    for colour, line in zip(COLOURS, picture.lines, strict=False):
-        parts.append(
-            f'<polyline class="line" stroke="{colour}" points="{_points(picture, line)}"/>'
-        )
-    label = escape("; ".join(picture.summary()))
+    marks = [_marks(picture, index) for index in range(len(picture.lines))]
+    # Of a stack, the line on top is drawn first, behind those that are part of its height.
+    parts += reversed(marks) if picture.stacked else marks
+    label = escape("; ".join(picture.summary()), None)
     box = f"0 0 {WIDTH} {HEIGHT}"
     return f'<svg viewBox="{box}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def _marks(picture: Picture, index: int) -> str:
+    """Return the marks of one line."""
+    colour, line = COLOURS[index], picture.lines[index]
+    if line.hidden:
+        return ""
+    if picture.kind == "bar":
+        return f'<path fill="{colour}" d="{_bar_path(picture, index)}"/>'
+    if line.points is not None:
+        return f'<path class="points" stroke="{colour}" d="{_point_path(line.points)}"/>'
+    points = _points(picture, line)
+    drawn = f'<polyline class="line" stroke="{colour}" points="{points}"/>'
+    if picture.kind != "area":
+        return drawn
+    shape = "area stacked" if picture.stacked else "area"
+    return f'<path class="{shape}" fill="{colour}" d="{_area_path(picture, points)}"/>{drawn}'
+
+
+def _bar_path(picture: Picture, index: int) -> str:
+    """Return the rectangles of one line; bars of several lines stand side by side or in a stack."""
+    line, count = picture.lines[index], 1 if picture.stacked else len(picture.lines)
+    place = 0 if picture.stacked else index
+    pixel = (WIDTH - _RIGHT - _LEFT) / picture.columns
+    width = max(0.5, picture.bar * pixel * BAR_FILL) / count
+    zero, parts = _height(picture, np.zeros(1))[0], []
+    for column, top in zip(
+        line.extremes.columns.tolist(),
+        _height(picture, _farthest(line)).tolist(),
+        strict=True,
+    ):
+        left = _LEFT + (column + 0.5) * pixel + (place - count / 2) * width
+        parts.append(f"M{left:.1f} {zero:.1f}V{top:.1f}h{width:.1f}V{zero:.1f}z")
+    return "".join(parts)
+
+
+def _farthest(line: Line) -> Any:
+    """Return the extreme of each column that is farther from 0."""
+    first, second = line.extremes.first, line.extremes.second
+    return np.where(np.abs(first) > np.abs(second), first, second)
+
+
+def _point_path(points: Any) -> str:
+    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    x = _LEFT + points[:, 0] / TOP * (right - _LEFT)
+    y = bottom - points[:, 1] / TOP * (bottom - _TOP)
+    return "".join(f"M{a:.0f} {b:.0f}h0" for a, b in zip(x.tolist(), y.tolist(), strict=True))
+
+
+def _area_path(picture: Picture, points: str) -> str:
+    zero = f"{_height(picture, np.zeros(1))[0]:.1f}"
+    first, last = points.split(" ", 1)[0], points.rsplit(" ", 1)[-1]
+    return f"M{first.split(',')[0]},{zero}L{points}L{last.split(',')[0]},{zero}z"
+
+
+def _height(picture: Picture, values: Any) -> Any:
+    bottom = HEIGHT - _BOTTOM
+    return bottom - picture.heights(values) / TOP * (bottom - _TOP)
 
 
 def _frame(picture: Picture) -> Iterator[str]:
@@ -84,14 +148,12 @@ def _legend(picture: Picture) -> Iterator[str]:
 
 
 def _points(picture: Picture, line: Line) -> str:
-    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
-    column = (right - _LEFT) / picture.columns
+    column = (WIDTH - _RIGHT - _LEFT) / picture.columns
     centres = _LEFT + (line.extremes.columns + 0.5) * column
     # The two points of a column are offset, because a gentle slope would look like steps.
     offset = column / 4
     first, second = (
-        bottom - picture.heights(values) / TOP * (bottom - _TOP)
-        for values in (line.extremes.first, line.extremes.second)
+        _height(picture, values) for values in (line.extremes.first, line.extremes.second)
     )
     return " ".join(
         f"{x:.1f},{a:.1f}" if a == b else f"{x - offset:.1f},{a:.1f} {x + offset:.1f},{b:.1f}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
+
+from fabric_nb.notebook.plot.wall_clock import UTC_CLOCK, WallClock
 
 _SECONDS = [
     *(factor * 10.0**power for power in range(-6, 0) for factor in (1, 2, 5)),
@@ -15,6 +16,8 @@ _SECONDS = [
     *(3600.0 * hours for hours in (1, 2, 3, 6, 12)),
     *(86400.0 * days for days in (1, 2, 7, 14)),
 ]
+_DAY = 86400.0
+_UNITS = (("day", _DAY), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 _MONTHS = (1, 3, 6, 12, 24, 60, 120, 300, 600, 1200)
 _MONTH = 30.44 * 86400
 
@@ -69,8 +72,22 @@ def number_text(value: float, step: float) -> str:
     return f"{value:,.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
 
 
-def time_ticks(low: float, high: float, count: int) -> list[Tick]:
-    """Return about `count` ticks at round times in a range of Unix times.
+def time_step(span: float, count: int) -> float:
+    """Return the smallest round step in seconds, of which about `count` fit into a span.
+
+    Steps above a fortnight are rounded to days.
+
+    Example:
+        >>> time_step(3600, 4)
+        900.0
+    """
+    least = span / max(1, count)
+    fitting = next((step for step in _SECONDS if step >= least), None)
+    return _DAY * math.ceil(least / _DAY) if fitting is None else fitting
+
+
+def time_ticks(low: float, high: float, count: int, clock: WallClock = UTC_CLOCK) -> list[Tick]:
+    """Return about `count` ticks at round local times in a range of Unix times.
 
     Example:
         >>> [tick.text for tick in time_ticks(0.0, 150.0, 4)]
@@ -79,32 +96,40 @@ def time_ticks(low: float, high: float, count: int) -> list[Tick]:
     least = (high - low) / max(1, count)
     step = next((step for step in _SECONDS if step >= least), None)
     if step is None:
-        return _month_ticks(low, high, least)
+        return _month_ticks(low, high, least, clock)
+    offset = clock.offset(low)
     # Weeks begin on Mondays; 1970 began on a Thursday.
-    offset = 4 * 86400 if step >= 7 * 86400 else 0
-    first, last = math.ceil((low - offset) / step), math.floor((high - offset) / step)
-    times = [n * step + offset for n in range(first, last + 1)]
-    return [Tick((time - low) / (high - low), time_text(time, step)) for time in times]
+    begin = 4 * _DAY if step >= 7 * _DAY else 0
+    first = math.ceil((low + offset - begin) / step)
+    last = math.floor((high + offset - begin) / step)
+    times = [n * step + begin - offset for n in range(first, last + 1)]
+    if step >= _DAY:  # days begin at midnight, also after a change to daylight-saving time
+        times = [clock.unix(time + offset) for time in times]
+    return [
+        Tick((time - low) / (high - low), time_text(time, step, clock))
+        for time in times
+        if low <= time <= high
+    ]
 
 
-def _month_ticks(low: float, high: float, least: float) -> list[Tick]:
+def _month_ticks(low: float, high: float, least: float, clock: WallClock) -> list[Tick]:
     months = next((months for months in _MONTHS if months * _MONTH >= least), _MONTHS[-1])
     first = np.datetime64(int(low), "s").astype("M8[M]").astype(int)
     last = np.datetime64(int(high), "s").astype("M8[M]").astype(int)
     ticks = []
     for month in range(-(-first // months) * months, last + 1, months):
-        time = np.datetime64(month, "M").astype("M8[s]").astype(int)
+        time = clock.unix(int(np.datetime64(month, "M").astype("M8[s]").astype(int)))
         if low <= time <= high:
             name = str(np.datetime64(month, "M"))
             ticks.append(Tick((time - low) / (high - low), name[:4] if months >= 12 else name))
     return ticks
 
 
-def time_text(seconds: float, step: float) -> str:
-    """Format a Unix time with a resolution of `step` seconds."""
+def time_text(seconds: float, step: float, clock: WallClock = UTC_CLOCK) -> str:
+    """Format a Unix time as a local time with a resolution of `step` seconds."""
     whole = math.floor(seconds + 1e-9)
-    time = datetime.fromtimestamp(whole, UTC)
-    if step >= 86400:
+    time = clock.at(whole)
+    if step >= _DAY:
         return f"{time:%b} {time.day}"
     if step >= 60:
         return f"{time:%H:%M}"
@@ -113,7 +138,21 @@ def time_text(seconds: float, step: float) -> str:
     return f"{time:%H:%M:%S}{fraction}"
 
 
-def days_text(low: float, high: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Return a duration in its largest whole unit.
+
+    Example:
+        >>> duration_text(60), duration_text(0.25), duration_text(90)
+        ('1 min', '250 ms', '90 s')
+    """
+    for unit, size in _UNITS:
+        count = round(seconds / size)
+        if count >= 1 and abs(seconds / size - count) < 1e-6:
+            return f"{count:,} {unit}{'s' if unit == 'day' and count > 1 else ''}"
+    return f"{seconds:g} s"
+
+
+def days_text(low: float, high: float, clock: WallClock = UTC_CLOCK) -> str:
     """Return the date, or the first and the last date, of a range of Unix times."""
-    first, last = (f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d}" for time in (low, high))
+    first, last = (f"{clock.at(time):%Y-%m-%d}" for time in (low, high))
     return first if first == last else f"{first} to {last}"

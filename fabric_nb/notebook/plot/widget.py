@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ from fabric_nb.notebook.live.code import joined_script
 from fabric_nb.notebook.live.widget import PERIOD, LiveWidget
 from fabric_nb.notebook.pages import TOKENS, plain
 from fabric_nb.notebook.plot.picture import Picture
+from fabric_nb.notebook.plot.selection import Range
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.static import COLUMNS, static_forms
+from fabric_nb.notebook.plot.wall_clock import clock_of
 
 log = logging.getLogger(__name__)
 
 MAX_LOAD = 0.1
 """Maximum fraction of the event loop's time for computing pictures; it limits their rate."""
 MAX_COLUMNS = 4000
+MAX_X = 1e300
+"""Bound of a range that is chosen in the browser."""
 
 _HERE = Path(__file__).parent
 
@@ -47,6 +52,8 @@ class PlotWidget(LiveWidget):
         self.shown_in: object = None
         self._changes = 0
         self._columns = COLUMNS
+        self._view: Range | None = None
+        self._hidden: frozenset[str] = frozenset()
         super().__init__()
 
     def __repr__(self) -> str:
@@ -57,9 +64,11 @@ class PlotWidget(LiveWidget):
         """Number of calls of `update`."""
         return self._changes
 
-    def picture(self, columns: int) -> Picture:
-        """Return the current picture, with a width in columns of pixels."""
-        return self.source.picture(columns)
+    def picture(
+        self, columns: int, view: Range | None = None, hidden: Collection[str] = ()
+    ) -> Picture:
+        """Return the current picture; see `Source.picture`."""
+        return self.source.picture(columns, view, hidden)
 
     def forms(self) -> dict[str, str]:
         """Return the static copy as HTML and text."""
@@ -78,8 +87,9 @@ class PlotWidget(LiveWidget):
     # -- sending
 
     def encoded(self) -> str:
-        """Return the current picture, as JSON."""
-        return orjson.dumps(self.picture(self._columns).encoded()).decode()
+        """Return the current picture of the range and lines chosen in the browser, as JSON."""
+        picture = self.picture(self._columns, self._view, self._hidden)
+        return orjson.dumps(picture.encoded()).decode()
 
     def send_changes(self) -> None:
         """Send the current picture."""
@@ -93,16 +103,32 @@ class PlotWidget(LiveWidget):
     # -- receiving
 
     def on_message(self, content: dict[str, Any]) -> None:
-        """Handle a ``hello`` or a new width."""
+        """Handle a ``hello``, a new width, a range of x, or the lines to hide."""
         match content:
             case {"type": "hello", "columns": int(columns), "hides": bool(hides)}:
+                if isinstance(zone := content.get("zone"), str):
+                    self.source.clock = clock_of(zone)
                 self.attach(hides=hides)
                 self._resize(columns)
             case {"type": "resize", "columns": int(columns)}:
                 self._resize(columns)
+            case {"type": "view", "range": None}:
+                self._look_at(None)
+            case {
+                "type": "view",
+                "range": [int() | float() as low, int() | float() as high],
+            } if -MAX_X < low < high < MAX_X:
+                self._look_at((float(low), float(high)))
+            case {"type": "hide", "names": [*names]}:
+                self._hidden = frozenset(name for name in names if isinstance(name, str))
+                self._pacer.request()
             case _:
                 log.warning("A chart's view sent an unknown message: %.200r", content)
 
     def _resize(self, columns: int) -> None:
         self._columns = min(MAX_COLUMNS, max(10, columns))
+        self._pacer.request()
+
+    def _look_at(self, view: Range | None) -> None:
+        self._view = view
         self._pacer.request()
