@@ -17,6 +17,7 @@ import { LoadOffer } from './loading';
 import { FabricPanel } from './panel';
 import { Settings } from './settings';
 import { statusItem } from './status';
+import { insertTableCells } from './tableCells';
 
 const PLUGIN = 'fabric-nb:plugin';
 const CATEGORY = 'Fabric';
@@ -58,6 +59,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
       (error: unknown) => console.error(`${PLUGIN}: no settings`, error)
     );
     addCommands(app, actions, panel);
+    insertTableCells(tracker);
     if (palette) {
       const { show, connect, demo } = CommandIDs;
       for (const command of [show, connect, demo]) {

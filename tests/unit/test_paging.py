@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
+import pandas as pd
 import pytest
 
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.notebook.table.model import MAX_COLUMNS
 from fabric_nb.notebook.table.paging import MAX_PAGE, Choice, Page, PageRequest
 from fabric_nb.notebook.table.parts import MAX_BRANCHES, MAX_NODES, encoded_tree
-from fabric_nb.notebook.views import stream_rows
+from fabric_nb.notebook.views import stream_export, stream_rows
 from fabric_nb.notebook.views.stream import COLUMNS
+from fabric_nb.notebook.views.stream_export import MAX_COPIED, MAX_TEXT
 from tests.support.streams import UnconnectedStream
 from tests.unit.test_views import Rendered, stream_view
 
@@ -215,3 +220,113 @@ def test_trees_are_bounded() -> None:
     wide = encoded_tree([(str(n), {str(m): [m] for m in range(300)}) for n in range(300)])
     assert len(wide) == 300
     assert str(wide).count("[") < 4 * MAX_NODES
+
+
+# -- exports
+
+
+def shop(**options: Any) -> UnconnectedStream:
+    """Return a stream with values that need care."""
+    orders = UnconnectedStream(**options)
+    orders.add_rows(
+        [
+            {
+                "at": "2026-11-30 12:00:00",
+                "n": 1,
+                "x": 1 / 3,
+                "s": "=HYPERLINK(1)",
+                "v": {"a": ["é"]},
+            },
+            {
+                "at": "2026-11-30 12:00:01",
+                "n": -2,
+                "x": None,
+                "s": "two\tlines\nof \u202e",
+                "v": None,
+            },
+        ]
+    )
+    return orders
+
+
+async def export(shown: Rendered, action: str, asked: dict[str, Any], **options: Any) -> str:
+    answer = shown.view.act(action, {"query": asked, **options})
+    assert inspect.isawaitable(answer)
+    return str(await answer)
+
+
+async def test_rows_are_copied() -> None:
+    """Selected rows are copied with exact numbers, in cells of one line, without formulas."""
+    shown = stream_view(shop())
+    text = await export(shown, "copy", query(sort=[1, "n"]))
+    assert text.splitlines() == [
+        "at\tn\tx\ts\tv",
+        "2026-11-30 12:00:01\t-2\t\ttwo lines of \ufffd\t",
+        "2026-11-30 12:00:00\t1\t0.3333333333333333\t'=HYPERLINK(1)\t" + '{"a": ["é"]}',
+    ]
+
+
+async def test_copies_are_bounded() -> None:
+    """A copy has at most so many rows, and so many characters."""
+    many = stream_view(stream(MAX_COPIED + 10))
+    assert (await export(many, "copy", query())).count("\n") == MAX_COPIED
+    long = UnconnectedStream()
+    long.add_rows([{"t": "x" * 10_000}] * 100)
+    assert 300_000 < len(await export(stream_view(long), "copy", query())) <= MAX_TEXT
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+async def test_rows_are_saved(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Selected rows are saved exactly, under a name that is replaced only if that is asked for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stream_export, "_PART", 1)
+    orders = shop()
+    shown = stream_view(orders)
+    name = f"rows.{suffix}"
+    assert await export(shown, "save", query("two"), name=name) == f"Saved 1 row to {name}."
+    with pytest.raises(InvalidArgument, match=r"exists: write another name, or tick Replace\."):
+        await export(shown, "save", query(), name=name)
+    shown.view.act("columns", [1, 3])
+    shown.again()
+    await export(shown, "save", query(), name=name, replace=True)
+    read = pd.read_csv(name) if suffix == "csv" else pd.read_parquet(name)
+    assert read.to_dict("list") == {"n": [1, -2], "s": list(orders.df.s)}
+    assert len(list(tmp_path.iterdir())) == 1  # noqa: ASYNC240 - no draft is left
+
+
+@pytest.mark.parametrize(
+    "name", ["", "rows.txt", "a/b.csv", "..\\b.csv", ".csv", "/b.csv", "~/b.csv"]
+)
+async def test_names_that_are_none(name: str) -> None:
+    """A file is saved beside the notebook, as one of two kinds."""
+    with pytest.raises(InvalidArgument, match="is no name for a file: write one that ends in"):
+        await export(stream_view(shop()), "save", query(), name=name)
+
+
+async def test_rows_as_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code for a cell selects the same rows, whatever the names and filters contain."""
+    orders = shop(index="at")
+    shown = stream_view(orders)
+    with pytest.raises(InvalidArgument, match="No variable holds this stream: assign it"):
+        await export(shown, "frame", query())
+    names = {"_7": orders, "tx": orders}
+    monkeypatch.setattr(stream_export, "get_ipython", lambda: SimpleNamespace(user_ns=names))
+    assert await export(shown, "frame", query()) == "df = tx.df\ndf"
+    filters = [[0, "at", "time", "> 12:00"], [1, "n", "number", "many"]]
+    asked = query('"tw', *filters, sort=[1, "n"], descending=True)
+    assert await export(shown, "frame", asked) == (
+        'df = tx.where(\'"tw\', {"at": "> 12:00"}, sort="n", descending=True)\ndf'
+    )
+    shown.view.act("columns", [0, 3])
+    shown.again()
+    text = await export(shown, "frame", query("TWO"))
+    assert text == 'df = tx.where("TWO", within=["at", "s"])[["s"]]\ndf'
+    scope: dict[str, Any] = {"tx": orders}
+    exec(text, scope)
+    assert list(scope["df"].s) == [orders.df.s.iloc[1]]
+
+
+def test_exports_without_a_query() -> None:
+    """A message without the required shape is refused."""
+    with pytest.raises(LookupError):
+        stream_view(shop()).view.act("copy", {"query": {}})

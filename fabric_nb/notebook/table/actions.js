@@ -15,7 +15,8 @@ export class Actions {
 
   /**
    * @param control element that was used; marked as busy until the answer arrives
-   * @param showAnswer shows a text; its second argument is true for an error
+   * @param showAnswer shows a text; its second argument is true for an error, its third for the answer,
+   * which no progress follows
    * @param undo called if the action fails
    */
   request(name, value, control, showAnswer, undo = () => {}) {
@@ -72,7 +73,7 @@ export class Actions {
     cancel.remove();
     control.removeAttribute("aria-busy");
     if (error) undo();
-    showAnswer(text, error);
+    showAnswer(text, error, true);
   }
 
   /** Fail pending and further actions while there is no kernel. */

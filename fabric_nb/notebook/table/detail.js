@@ -1,6 +1,7 @@
 // Detail of a row: a text and forms.
 
 import { fill, make, setText } from "../live/dom.js";
+import { copyText } from "./clipboard.js";
 import { FormView } from "./form.js";
 import { TreeView } from "./tree.js";
 
@@ -76,27 +77,4 @@ function makeLabelled() {
 function paintLabelled(node, [label, text]) {
   setText(node.firstChild, label);
   setText(node.lastChild, text);
-}
-
-
-/** Copy a text to the clipboard; false if that is not possible. */
-async function copyText(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    return copyBySelection(text); // the clipboard API needs https
-  }
-}
-
-function copyBySelection(text) {
-  const area = make("textarea", "unseen");
-  area.value = text;
-  const { activeElement } = document;
-  document.body.append(area);
-  area.select();
-  const done = document.execCommand("copy");
-  area.remove();
-  activeElement?.focus();
-  return done;
 }

@@ -28,6 +28,13 @@ MAX_LEAF = 2_000
 MAX_BRANCHES, MAX_NODES, MAX_DEPTH = 200, 2_000, 50
 """Maximum number of values in one list or object of a tree, in the tree, and levels of it."""
 
+
+class Payload(str):
+    """Answer of an action that the page uses instead of showing it; it is not shortened."""
+
+    __slots__ = ()
+
+
 WireDetail = str | dict[str, Any]
 WireNode = list[Any]
 """``[label, text]`` of a value, or ``[label, text, nodes]`` of a list or an object."""

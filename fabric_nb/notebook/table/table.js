@@ -5,6 +5,7 @@ import { Actions } from "./actions.js";
 import { grouped, paintBadge, paintBar, paintSpark } from "./cells.js";
 import { ColumnsPanel } from "./columns.js";
 import { DetailView } from "./detail.js";
+import { ExportPanel } from "./exports.js";
 import { HeadView } from "./head.js";
 import { HeadingView } from "./heading.js";
 import { Keys } from "./keys.js";
@@ -37,7 +38,8 @@ export class TableView {
     this.pager = new Pager(rows, send, () => this.changed());
     this.pager.isAtEnd = () => this.scroller.atEnd;
     this.columns = new ColumnsPanel(this.pager, (chosen, control, undo) => this.chooseColumns(chosen, control, undo));
-    this.head = new HeadView(this.actions, (text) => this.setFilter(text), [this.columns]);
+    this.exports = new ExportPanel(this.pager, this.actions, (text, error) => this.head.showAnswer(text, error));
+    this.head = new HeadView(this.actions, (text) => this.setFilter(text), [this.columns, this.exports]);
     this.lost = false;
     this.sort = null; // {index, descending}
     this.filter = "";

@@ -25,7 +25,7 @@ from fabric_nb.notebook.live.widget import LiveWidget
 from fabric_nb.notebook.pages import TOKENS, counted, plain
 from fabric_nb.notebook.table.model import TableModel
 from fabric_nb.notebook.table.paging import PagedRows, PageRequest
-from fabric_nb.notebook.table.parts import CANCELLED, Detail
+from fabric_nb.notebook.table.parts import CANCELLED, Detail, Payload
 from fabric_nb.notebook.table.static import static_forms
 
 log = logging.getLogger(__name__)
@@ -259,6 +259,6 @@ class TableWidget(LiveWidget):
             task.cancel()
 
     def _answer(self, request: int, text: str | None, *, error: bool) -> None:
-        shown = plain(text, MAX_ANSWER) if text else ""
+        shown = text if isinstance(text, Payload) else plain(text or "", MAX_ANSWER)
         self.post({"type": "answer", "request": request, "error": error, "text": shown})
         self.update()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fabric_nb.errors import InvalidArgument
+from fabric_nb.fabric.core.tasks import in_thread
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import Badge, Chart, counted, glimpse, plain
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.table.model import MAX_COLUMNS
-from fabric_nb.notebook.table.paging import Choice, PagedRows
+from fabric_nb.notebook.table.paging import Choice, PagedRows, RequestedQuery
+from fabric_nb.notebook.table.parts import Payload
 from fabric_nb.notebook.views.base import TableView, unknown_action
 from fabric_nb.notebook.views.connection import check_interval, state_badge, with_other_domains
+from fabric_nb.notebook.views.stream_export import MAX_COPIED, code, target, tsv, write
 from fabric_nb.notebook.views.stream_rows import Snapshot, StreamRows
 
 if TYPE_CHECKING:
@@ -147,7 +150,32 @@ class StreamView(TableView):
                 return None
             case "columns", [*indices]:
                 return self._choose(indices)
+            case ("copy" | "frame" | "save") as export, {"query": content, **options}:
+                if (query := RequestedQuery.decoded(content)) is not None:
+                    return self._export(export, query, options)
         raise unknown_action(name)
+
+    async def _export(self, export: str, query: RequestedQuery, options: Mapping[Any, Any]) -> str:
+        """Copy or save the rows that match, or return code that selects them."""
+        if export == "frame":
+            return Payload(code(self.stream, self._rows.applied(query), self._chosen_values))
+        if export == "copy":
+            rows = self._with_columns(await self._rows.frame(query, MAX_COPIED))
+            return Payload(await in_thread(tsv, rows))
+        path = target(str(options.get("name")), replace=options.get("replace") is True)
+        rows = self._with_columns(await self._rows.frame(query))
+        await in_thread(write, rows, path)
+        return f"Saved {counted(len(rows), 'row')} to {path.name}."
+
+    def _with_columns(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return rows with the columns that were chosen; with all, if none were."""
+        return rows if self.chosen is None else rows[[*self.chosen]]
+
+    @property
+    def _chosen_values(self) -> Sequence[str] | None:
+        """Columns that were chosen, without the index of the DataFrame; None for all."""
+        index = self.stream.tail(0).index.name
+        return self.chosen and [name for name in self.chosen if name != index]
 
     def _choose(self, indices: Sequence[object]) -> None:
         """Show the columns at these positions.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -125,6 +126,21 @@ class StreamRows:
         row = frame.iloc[[number - first]]
         columns = ((name, row[name].tolist()[0]) for name in frame.columns)
         return [(str(name), _plain_value(value)) for name, value in columns]
+
+    async def frame(self, requested: RequestedQuery, most: int | None = None) -> pd.DataFrame:
+        """Return the rows that match, with all columns; `most` of them at most."""
+        snapshot = Snapshot.of(self._stream)
+        selection = await selected(snapshot.frame, self.query(requested))
+        return snapshot.frame.iloc[selection.positions[:most]]
+
+    def applied(self, requested: RequestedQuery) -> Query:
+        """Return the query of a view, without filters that are off."""
+        from fabric_nb.frames.query import select
+
+        query = self.query(requested)
+        problems = select(Snapshot.of_newest(self._stream, 0).frame, query).problems
+        filters = [each for each in query.filters if each.column not in problems]
+        return replace(query, filters=filters)
 
     def query(self, requested: RequestedQuery) -> Query:
         """Return the query of a view; columns that do not exist any more keep their labels."""
