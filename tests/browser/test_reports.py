@@ -10,7 +10,7 @@ from playwright.async_api import Page, expect
 
 from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
-from tests.browser.lab import LabNotebook, new_page, set_theme
+from tests.browser.lab import Lab, LabNotebook, new_page, set_theme, wait_for_lab
 from tests.browser.looks import POOR_CONTRAST
 from tests.browser.shop import fill_everything
 from tests.browser.test_table import ROWS
@@ -63,6 +63,24 @@ async def test_views_are_placed_side_by_side(busy: LabNotebook, page: Page, scre
     await busy.execute("await fabric.call('orders.price', sku='seen', count=77)")
     await expect(calls.locator(ROWS).last).to_contain_text("price")
     await expect(busy.panel.locator(".fabric-table-last").first).to_be_hidden()
+
+
+async def test_several_people_watch_the_same_views(busy: LabNotebook, lab: Lab, page: Page) -> None:
+    """Each page on which the notebook is open shows its views, live."""
+    await busy.run("%fabric calls")
+    await busy.save()
+    browser = page.context.browser
+    assert browser is not None
+    other = await new_page(browser)
+    await other.goto(f"{lab.url}/lab/tree/{busy.path.name}")
+    await wait_for_lab(other)
+    tables = [each.locator(".jp-NotebookPanel .fabric-table") for each in (page, other)]
+    for table in tables:
+        await expect(table).to_be_visible()
+    await busy.execute("_ = await fabric.call('orders.set_options', seen=True)")
+    for table in tables:
+        await expect(table.locator(ROWS).filter(has_text="set_options")).to_be_visible()
+    await other.close()
 
 
 async def test_a_report_is_one_file_that_needs_no_kernel(
