@@ -31,6 +31,7 @@ export type Request =
       row?: number;
       value?: Value;
     }
+  | { do: 'open'; table: TableName; row: number }
   | { do: 'demo' }
   | { do: 'cancel'; request: string };
 
@@ -108,7 +109,7 @@ export class KernelLink implements IDisposable {
         this._pending.delete(id);
         reject(new Error('The kernel does not reply; it may be busy.'));
       }, REPLY_TIMEOUT);
-      const resolveOnReply = request.do === 'state';
+      const resolveOnReply = request.do === 'state' || request.do === 'open';
       this._pending.set(id, {
         resolve,
         reject,

@@ -9,8 +9,9 @@ import { Message } from '@lumino/messaging';
 import { AccordionPanel } from '@lumino/widgets';
 
 import { Actions } from './actions';
-import { Calls } from './calls';
+import { CallGraph } from './callGraph';
 import { ConnectionHeader } from './connection';
+import { History } from './history';
 import { fabricIcon } from './icons';
 import { UiState } from './uiState';
 import { Logs } from './logs';
@@ -43,7 +44,10 @@ export class FabricPanel extends SidePanel {
       this.addWidget(this._section(label, section));
     }
     if (this.content instanceof AccordionPanel) {
+      // Collapsed first, because that gives its height to the last section.
+      this.content.collapse(CALLS);
       this.content.setRelativeSizes(RELATIVE_SIZES);
+      this.content.expansionToggled.connect(this._onToggle, this);
     }
     // The header changes their height when its text wraps, without a resize event for them.
     this._resized.observe(this.content.node);
@@ -121,6 +125,14 @@ export class FabricPanel extends SidePanel {
     this.content.setHidden(!model?.connection);
   }
 
+  /** Give the calls their height when they are expanded for the first time. */
+  private _onToggle(content: AccordionPanel, index: number): void {
+    if (index === CALLS) {
+      content.expansionToggled.disconnect(this._onToggle, this);
+      content.setRelativeSizes(SIZES_WITH_CALLS);
+    }
+  }
+
   private _parts: ReactWidget[] = [];
   private _focused: string | null = null;
   private _resized = new ResizeObserver(() => this.content.update());
@@ -138,13 +150,18 @@ function selectorOf(element: Element): string | null {
   return null;
 }
 
-/** Initial relative heights of the sections. */
-const RELATIVE_SIZES = [11, 2.3, 2.3, 6.4, 5];
+/** Initial relative heights of the sections, with the calls collapsed, and when they are expanded. */
+const RELATIVE_SIZES = [11, 0, 2.3, 2.3, 6.4, 5];
+const SIZES_WITH_CALLS = [7, 8, 2.3, 2.3, 4, 4];
 
 const SECTIONS: { [label: string]: Section } = {
   Services,
+  Calls: History,
   Streams,
   Serving,
-  'Who calls whom': Calls,
+  'Who calls whom': CallGraph,
   Logs
 };
+
+/** Index of the section that is collapsed at first. */
+const CALLS = Object.keys(SECTIONS).indexOf('Calls');

@@ -91,7 +91,7 @@ export interface IFacts {
 }
 
 /** Names of the tables that the kernel pushes. */
-export type TableName = 'streams' | 'serving' | 'graph' | 'logs';
+export type TableName = 'calls' | 'streams' | 'serving' | 'graph' | 'logs';
 
 /** Changes by table, for `Rows.apply`. */
 export type TableChanges = { [name in TableName]?: object };

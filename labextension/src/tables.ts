@@ -106,19 +106,33 @@ export class PanelTable implements IDisposable {
   view(tools?: RowTools): TableView {
     return (this._view ??= new TableView(
       this._rows,
-      sendActions(
-        this.send,
-        ({ name, value }) => ({ do: 'act', table: this.name, name, value }),
-        () => this.view().actions
-      ),
+      this._onMessage,
       tools ? row => tools(new TableRow(this._rows, row)) : null
     ));
   }
+
+  private _onMessage = (message: Message): void => {
+    if (message.type === 'open') {
+      this.send({ do: 'open', table: this.name, row: message.row }).catch(
+        (error: unknown) => console.debug('fabric_nb:', error)
+      );
+    } else {
+      this._act(message);
+    }
+  };
+
+  private _act = sendActions(
+    (request, signal, onProgress) => this.send(request, signal, onProgress),
+    ({ name, value }) => ({ do: 'act', table: this.name, name, value }),
+    () => this.view().actions
+  );
 
   private _rows = new Rows();
   private _view: TableView | null = null;
   private _isDisposed = false;
 }
+
+const TABLES = ['calls', 'streams', 'serving', 'graph', 'logs'] as const;
 
 /** Tables of one notebook. */
 export class PanelTables implements IDisposable {
@@ -126,6 +140,7 @@ export class PanelTables implements IDisposable {
     model: PanelModel,
     private readonly send: SendRequest
   ) {
+    this.calls = new PanelTable('calls', send);
     this.streams = new PanelTable('streams', send);
     this.serving = new PanelTable('serving', send);
     this.graph = new PanelTable('graph', send);
@@ -133,6 +148,7 @@ export class PanelTables implements IDisposable {
     model.tablesChanged.connect(this._onChanges, this);
   }
 
+  readonly calls: PanelTable;
   readonly streams: PanelTable;
   readonly serving: PanelTable;
   readonly graph: PanelTable;
@@ -144,14 +160,14 @@ export class PanelTables implements IDisposable {
 
   dispose(): void {
     this._isDisposed = true;
-    for (const table of [this.streams, this.serving, this.graph, this.logs]) {
-      table.dispose();
+    for (const name of TABLES) {
+      this[name].dispose();
     }
   }
 
   private _onChanges(_: PanelModel, changes: TableChanges): void {
     let complete = true;
-    for (const name of ['streams', 'serving', 'graph', 'logs'] as const) {
+    for (const name of TABLES) {
       const change = changes[name];
       if (change) {
         complete = this[name].apply(change) && complete;

@@ -8,6 +8,7 @@ import json
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import orjson
 import pandas as pd
 import pytest
 
-from fabric_nb.errors import CallTimeout, InvalidArgument, InvalidName
+from fabric_nb.errors import CallTimeout, FabricError, InvalidArgument, InvalidName
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
@@ -85,6 +86,7 @@ def fabric(**changes: Any) -> Any:
         "rpc": Described(),
         "servers": (),
         "rejected": RejectedMessages(),
+        "logs": SimpleNamespace(records=[]),
     }
     return SimpleNamespace(**{**state, **changes})
 
@@ -408,7 +410,7 @@ class Described:
         self.called: list[tuple[ServicePattern, str, Mapping[str, Any]]] = []
 
     def known(self, pattern: ServicePattern) -> Any:
-        return SimpleNamespace(methods=self.methods)
+        return SimpleNamespace(instances={}, methods=self.methods)
 
     async def describe(self, pattern: ServicePattern) -> Any:
         self.requests.append(pattern)
@@ -771,8 +773,9 @@ def test_a_call_opens_to_its_contents() -> None:
     detail = shown.again().model.rows[0].detail
     assert any("sku = 'tea'" in text for text in shown.texts)
     assert "  sku = 'tea'\n  apiKey = '***'\n  n = 2\nResult:\n  {'token': '***'}" in detail.text
-    (form,) = detail.forms
+    form, save = detail.forms
     assert (form.name, form.submit) == ("calc.c1.quote", "Call")
+    assert (save.name, save.fields[0].value) == ("save 1", "quote-1.json")
     assert form.fields == [
         Field("sku", value='"tea"'),
         Field("apiKey", "secret: enter it again", required=True),
@@ -798,9 +801,77 @@ def test_calls_that_no_form_can_repeat(arguments: dict[str, Any]) -> None:
     shown = Rendered(CallsView(member))
     shown.view.opened(sent_call(member.calls, arguments, HOSTILE).number)
     detail = shown.again().model.rows[0].detail
-    assert not detail.forms
+    assert [form.title for form in detail.forms] == ["Save the result"]
     assert "fabric.calls[1].arguments" in detail.text
     assert len(detail.text) < 500
+
+
+def test_a_failed_call_opens_to_what_its_owner_needs() -> None:
+    """The error is first, then service, instance, call, time, output and log; traceback last."""
+    member = fabric()
+    member.logs.records = [
+        LogRecord(NOW, "WARNING", "calc", "c1", text, call=call)
+        for call, text in [("5f1c09aa", "stock is low"), ("other", "hello"), ("", "nothing")]
+    ]
+    shown = Rendered(CallsView(member))
+    made(
+        member.calls,
+        "quote",
+        "failed",
+        error="KeyError: 'beer'",
+        traceback="Traceback (most recent call last):\n  here",
+        output="looking",
+        call="5f1c09aa",
+        instance="7f3a",
+    )
+    shown.view.opened(1)
+    text = shown.again().model.rows[0].detail.text
+    parts = [
+        "KeyError: 'beer'\n",
+        "For the owner of the service:\n",
+        "service   d.calc.c1\n",
+        "method    quote\n",
+        "instance  7f3a\n",
+        "call      5f1c09aa\n",
+        "after 12.3 ms\n",
+        "Output:\nlooking\n",
+        "Log:\n  WARNING  c1  stock is low\n",
+        "Traceback (most recent call last):",
+    ]
+    places = [text.find(part) for part in parts]
+    assert -1 not in places, text
+    assert places == sorted(places)
+    assert "hello" not in text
+
+
+async def test_a_result_is_saved(tmp_path: Path) -> None:
+    """A result is saved as JSON, a DataFrame also as CSV; a file that exists is not replaced."""
+    member = fabric()
+    view = CallsView(member)
+    sent_call(member.calls, {}, {"price": 9.5, "name": "Ä"})
+
+    async def save(number: int, name: str) -> str:
+        answer = view.act(f"save {number}", {"file": str(tmp_path / name)})
+        assert answer is not None
+        return str(await answer)
+
+    assert await save(1, "price.json") == f"Saved {tmp_path}/price.json, 32 bytes."
+    assert json.loads((tmp_path / "price.json").read_text("utf-8"))["name"] == "Ä"
+    for number, name, error in (
+        (1, "price.json", "exists: enter another name"),
+        (1, "price.csv", "saved as .json: 'price.csv' ends with .csv"),
+        (1, "price", "ends with none of them"),
+        (1, "nowhere/price.json", "nowhere/price.json cannot be written"),
+        (1, "", "ends with none of them"),
+        (7, "seven.json", "no call 7"),
+    ):
+        with pytest.raises(FabricError, match=error):
+            await save(number, name)
+    assert names_in(tmp_path) == ["price.json"]
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 # -- serving

@@ -64,6 +64,7 @@ class CallRecord(NamedTuple):
             function; empty if it was not sent.
         output: for a made call, the end of what the function has printed and logged, if that was
             asked for.
+        instance: for a made call, the instance that has run it, if that is known.
         number: number of the call, counted from 1 in the order in which calls end.
         contents: its arguments and result, as far as they are kept.
     """
@@ -79,6 +80,7 @@ class CallRecord(NamedTuple):
     caller: str = ""
     call: str = ""
     output: str = ""
+    instance: str = ""
     number: int = 0
     contents: CallContents | None = None
 
@@ -226,7 +228,9 @@ class CallLog:
             self._failures.popleft()
 
     def add(self, record: CallRecord) -> None:
-        """Add the record of a call."""
+        """Add the record of a call; those of built-in methods, which views call, are left out."""
+        if record.method.startswith("_"):
+            return
         if record.error or record.traceback or record.output:
             record = record._replace(
                 error=valid(record.error),
@@ -377,7 +381,7 @@ class MadeCall:
             return
         if isinstance(error, asyncio.CancelledError) and brief_message(error) is None:
             render_briefly(error, f"the call {self.service}.{self._method} was cancelled")
-        traceback = error.remote_traceback if isinstance(error, RemoteError) else ""
+        traceback = _traceback(error) if isinstance(error, RemoteError) else ""
         self._add(seconds, _outcome(error), error_text(error), traceback)
 
     def _add(self, seconds: float, outcome: Outcome, error: str = "", traceback: str = "") -> None:
@@ -397,6 +401,7 @@ class MadeCall:
                 "",
                 call_id(self.correlation_id),
                 "" if report is None or not report.lines else _output(report),
+                "" if report is None else report.instance,
                 self._log.changes + 1,
                 self.contents,
             )
@@ -411,6 +416,11 @@ def _output(report: CallReport) -> str:
         kept.append(lines.pop())
     omitted = len(lines) + report.omitted
     return "\n".join([*([f"({omitted:,} lines are omitted)"] if omitted else []), *reversed(kept)])
+
+
+def _traceback(error: RemoteError) -> str:
+    """Return the remote traceback; if calls made by the method failed, the lines of all of them."""
+    return error.remote_traceback if len(error.chain) == 1 else "\n".join(error.details)
 
 
 def _outcome(error: BaseException) -> Outcome:

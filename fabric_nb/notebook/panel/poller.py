@@ -15,11 +15,15 @@ from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.panel.tree import MAX_SERVICES, ServicesTree, TreeState
 from fabric_nb.notebook.table.parts import encoded_badge
+from fabric_nb.notebook.views.calls import CallsView
 from fabric_nb.notebook.views.connection import check_interval, state_badge, with_other_domains
 from fabric_nb.notebook.views.graph import GraphView
 from fabric_nb.notebook.views.services import EVERY, NotebookFacts, Services
 from fabric_nb.notebook.views.serving import AllServingView
 from fabric_nb.notebook.views.streams import NamedStreams, StreamsView
+
+MAX_CALLS = 200
+"""Maximum number of calls that are shown."""
 
 Connector = Callable[[], AmqBrokerConnector | None]
 """Returns the connector of the notebook; None if it is not connected."""
@@ -164,6 +168,7 @@ class NotebookPoller:
         if fabric is None:
             return {}
         return {
+            "calls": PanelTable(CallsView(fabric.member, max_rows=MAX_CALLS), self._loop),
             "streams": PanelTable(StreamsView(fabric.member, self._streams), self._loop),
             "serving": PanelTable(AllServingView(fabric.member), self._loop),
             "graph": PanelTable(GraphView(fabric.member, fabric.member.domain), self._loop),

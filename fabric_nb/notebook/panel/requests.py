@@ -32,8 +32,12 @@ def dispatch(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
         case "logs":
             watcher.receive_logs(request)
         case "act":
-            table, name = text(data, "table", 40), text(data, "name", 40)
-            watcher.act(request, table, name, _row(data), _option(data))
+            table, name = text(data, "table", 40), text(data, "name", 400)
+            watcher.act(request, table, name, _row(data), _value(data))
+        case "open":
+            row = _row(data)
+            if row is not None:
+                watcher.open_row(text(data, "table", 40), row)
         case "cancel":
             watcher.cancel(text(data, "request", 80))
         case "demo":
@@ -65,12 +69,18 @@ def _row(data: Mapping[str, Any]) -> int | None:
     return row
 
 
-def _option(data: Mapping[str, Any]) -> str | None:
+def _value(data: Mapping[str, Any]) -> str | dict[str, Any] | None:
+    """Return the value of an action: an option, the texts of a form, or None for a button."""
+    if isinstance(data.get("value"), dict):
+        return _texts(data["value"])
     return text(data, "value", 100) if data.get("value") is not None else None
 
 
 def _arguments(data: Mapping[str, Any]) -> dict[str, Any]:
-    texts = data.get("arguments")
+    return _texts(data.get("arguments"))
+
+
+def _texts(texts: object) -> dict[str, Any]:
     if not isinstance(texts, dict) or len(texts) > MAX_ARGUMENTS:
         raise InvalidArgument(f"A call has up to {MAX_ARGUMENTS} arguments.")
     return texts

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fabric_nb.errors import NotThere
@@ -37,6 +38,25 @@ class PanelTable:
             if whole:
                 delta = self._state.model.whole()
         return None if delta is None else {**delta, "now": time.time()}
+
+    def open_row(self, row: int, then: Callable[[], object]) -> None:
+        """Have the view show the details of a row; thread-safe.
+
+        Args:
+            row: id of the row.
+            then: called on the table's loop when the details are in the model.
+        """
+
+        def open_row() -> None:
+            with self._lock:
+                key = self._state.model.key_of(row)
+            if key is not None:
+                self._state.view.opened(key)
+                self.refresh()
+                then()
+
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(open_row)
 
     async def act(self, name: str, row: int | None, value: Any) -> str:
         """Perform an action of the view and return its answer.

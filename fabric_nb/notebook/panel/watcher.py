@@ -126,7 +126,7 @@ class Watcher:
             table: name of the table.
             name: name of the action.
             row: id of the row; None for an action of the table.
-            value: chosen option; None for a button.
+            value: chosen option, or texts of a form by field; None for a button.
         """
 
         async def work() -> str:
@@ -136,6 +136,16 @@ class Watcher:
             return await target.act(name, row, value)
 
         self._submit(lambda: self._start(request, work))
+
+    def open_row(self, table: str, row: int) -> None:
+        """Have the view of a table show the details of a row."""
+
+        def open_row() -> None:
+            target = self._tables.get(table)
+            if target is not None:
+                target.open_row(row, then=lambda: self._submit(lambda: None))
+
+        self._submit(open_row)
 
     def start_demo(self, request: str) -> None:
         """Start the demo services in the notebook's domain."""

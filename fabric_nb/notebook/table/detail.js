@@ -30,8 +30,8 @@ export class DetailView {
     this.text.hidden = !text;
     if (this.text.textContent !== text) {
       setText(this.text, text);
-      // A traceback is scrolled to its last line, which has the cause.
-      this.toEnd = text.includes("Traceback (most recent call last)");
+      // A traceback alone is scrolled to its last line, which has the cause.
+      this.toEnd = /^(.*\n)?Traceback \(most recent call last\)/.test(text);
     }
     // Unchanged forms are kept, with the texts that were entered.
     const kinds = JSON.stringify(forms.map(({ title, text, ...kind }) => kind));
@@ -53,9 +53,9 @@ export class DetailView {
     this.text.scrollTop = this.text.scrollHeight;
   }
 
-  make({ name, fields, submit, command }, open) {
+  make({ name, fields, submit, command, open }, single) {
     const node = make("details", "form");
-    node.open = open;
+    node.open = open || single;
     node.append(make("summary"), make("div", "text"));
     const copy = async () => {
       const line = [command, ...form.expressions.map((pair) => pair.join("="))].join(" ");

@@ -134,6 +134,7 @@ class Form:
         fields: input fields.
         submit: label of the submit button; empty for a form that cannot be submitted.
         command: equivalent command, copied with ``name=text`` for each field; empty for none.
+        open: True if it is expanded at first, as a single form always is.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Form:
     fields: Sequence[Field] = ()
     submit: str = ""
     command: str = ""
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,4 +276,5 @@ def _encoded_form(form: Form, longest: int) -> dict[str, Any]:
         "fields": [encoded_field(field) for field in form.fields[:MAX_LISTED]],
         "submit": plain(form.submit),
         "command": plain(form.command),
+        "open": form.open,
     }

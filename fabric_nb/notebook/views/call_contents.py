@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from fabric_nb.errors import FabricError
+from fabric_nb.fabric.discovery.services import Service, versions_of
 from fabric_nb.fabric.rpc.call_contents import is_secret, masked
 from fabric_nb.fabric.rpc.history import CallRecord
+from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.libraries import is_table
 from fabric_nb.notebook.pages import glimpse
 from fabric_nb.notebook.table import Field, Form
 from fabric_nb.notebook.views.form_values import value_text
 from fabric_nb.notebook.views.methods import MORE, argument_fields
 
+MAX_LOGS = 30
+"""Maximum number of log records of a call."""
 MAX_PREFILLED = 1_000
 """Maximum characters of an argument in a form."""
 
@@ -44,6 +49,38 @@ def contents_text(record: CallRecord) -> str:
     if record.contents.reply_size is not None:
         parts.append(_section("Result", lambda: [_shown(masked(record.result))]))
     return "\n".join([*parts, f"All of it: fabric.calls[{number}].arguments and .result"])
+
+
+def owner_facts(record: CallRecord, service: Service | None) -> str:
+    """Return what the owner of a service needs to look for a failed call.
+
+    Args:
+        record: the call.
+        service: the called service, if it is known.
+    """
+    instances = [] if service is None else list(service.instances)
+    instance = record.instance or (instances[0] if len(instances) == 1 else "")
+    versions = [] if service is None else versions_of(service.instances.values())
+    moment = time.localtime(record.time)
+    facts = {
+        "service": " ".join([record.service, *versions]),
+        "method": record.method,
+        "instance": instance,
+        "call": record.call,
+        "caller": record.caller,
+        "time": f"{time.strftime('%Y-%m-%d %H:%M:%S %z', moment)}, after {record.ms:,.1f} ms",
+    }
+    width = max(map(len, facts)) + 2
+    lines = [f"  {name:{width}}{value}" for name, value in facts.items() if value]
+    return "\n".join(["For the owner of the service:", *lines])
+
+
+def log_text(record: CallRecord, records: Iterable[LogRecord]) -> str:
+    """Return the log records of a call, oldest first; the last `MAX_LOGS` of many."""
+    found = [one for one in records if record.call and one.call == record.call]
+    lines = [f"  {one.level:8} {one.service_id}  {one.message}" for one in found[-MAX_LOGS:]]
+    more = [f"  ({len(found) - MAX_LOGS:,} earlier ones)"] if len(found) > MAX_LOGS else []
+    return "\n".join(["Log:", *more, *lines]) if found else ""
 
 
 def _section(title: str, lines: Callable[[], list[str]]) -> str:
@@ -83,6 +120,7 @@ def again_form(record: CallRecord, address: str, signature: str) -> Form | None:
         fields,
         submit="Call",
         command=f"%fabric_call {call}",
+        open=True,
     )
 
 

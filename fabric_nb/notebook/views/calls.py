@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Awaitable, Hashable
 from dataclasses import dataclass, field
 
+from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.history import CallRecord
 from fabric_nb.fabric.wire.names import ServicePattern
 from fabric_nb.notebook.pages import Badge, Tone
 from fabric_nb.notebook.table import Column, Detail, Form, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView, unknown_action
-from fabric_nb.notebook.views.call_contents import again_form, contents_text, sizes
+from fabric_nb.notebook.views.call_contents import (
+    again_form,
+    contents_text,
+    log_text,
+    owner_facts,
+    sizes,
+)
 from fabric_nb.notebook.views.connection import state_badge
-from fabric_nb.notebook.views.form_call import FormCall, call_from_form
+from fabric_nb.notebook.views.form_call import call_from_form
 from fabric_nb.notebook.views.newest import append_newest
+from fabric_nb.notebook.views.saving import SAVE, save_form, save_result
 
 MAX_ROWS = 2000
 MAX_OPENED = 20
@@ -46,6 +55,7 @@ class CallsView(TableView):
     fabric: FabricMember
     which: str = ALL
     """One of `CHOICES`."""
+    max_rows: int = MAX_ROWS
     _processed: int = 0
     """Number of calls that `fill` has processed."""
     _processed_choice: str = ALL
@@ -61,7 +71,7 @@ class CallsView(TableView):
 
     def model(self) -> TableModel:
         """Return an empty table of calls."""
-        return TableModel("Calls", COLUMNS, max_rows=MAX_ROWS, follow=True)
+        return TableModel("Calls", COLUMNS, max_rows=self.max_rows, follow=True)
 
     def fill(self, model: TableModel) -> None:
         """Add the calls completed since the last time."""
@@ -100,12 +110,15 @@ class CallsView(TableView):
             else "No call was made or served yet: %fabric_call makes one.",
         )
 
-    def act(self, name: str, value: object) -> FormCall | None:
-        """Choose the calls that are shown, or call again."""
+    def act(self, name: str, value: object) -> Awaitable[str | None] | None:
+        """Choose the calls that are shown, call again, or save the result of a call."""
         match name, value:
             case "which", str(which) if which in CHOICES:
                 self.which = which
                 return None
+            case str(form), dict(texts) if form.startswith(SAVE):
+                record = self.fabric.calls[int(form.removeprefix(SAVE))]
+                return asyncio.to_thread(save_result, record, str(texts.get("file", "")))
             case call, dict(texts):
                 return call_from_form(self.fabric, call, texts)
         raise unknown_action(name)
@@ -144,21 +157,31 @@ class CallsView(TableView):
         ]
         return cells, self._detail(record)
 
-    def _again_form(self, record: CallRecord) -> Form | None:
-        """Return a form that calls again; none for a call whose service was not found."""
+    def _detail(self, record: CallRecord) -> Detail:
+        output = f"Output:\n{record.output}" if record.output else ""
+        if record.number not in self._opened:
+            text = _sections(record.traceback or record.error, output, sizes(record))
+            return Detail(text, live_only=not (record.traceback or record.error or output))
+        service = self._service_of(record)
+        facts = "" if record.outcome == "ok" else owner_facts(record, service)
+        log = log_text(record, self.fabric.logs.records)
+        # The error comes first, and the traceback last, which is long and ends with it.
+        text = _sections(record.error, contents_text(record), facts, output, log, record.traceback)
+        forms = (self._again_form(record, service), save_form(record))
+        return Detail(text, [form for form in forms if form is not None])
+
+    def _service_of(self, record: CallRecord) -> Service | None:
         domain, *rest = record.service.split(".")
-        if len(rest) != 2:
+        return self.fabric.rpc.known(ServicePattern(domain, *rest)) if len(rest) == 2 else None
+
+    def _again_form(self, record: CallRecord, service: Service | None) -> Form | None:
+        """Return a form that calls again; none for a call whose service was not found."""
+        if record.service.count(".") != 2:
             return None
-        service = self.fabric.rpc.known(ServicePattern(domain, *rest))
         signature = "" if service is None else service.methods.get(record.method, "")
         address = record.service.removeprefix(f"{self.fabric.domain}.")
         return again_form(record, address, signature)
 
-    def _detail(self, record: CallRecord) -> Detail:
-        output = f"Output:\n{record.output}" if record.output else ""
-        is_open = record.number in self._opened
-        contents = contents_text(record) if is_open else sizes(record)
-        text = "\n\n".join(filter(None, (record.traceback or record.error, output, contents)))
-        form = self._again_form(record) if is_open else None
-        is_sizes_only = not (is_open or record.traceback or record.error or output)
-        return Detail(text, [] if form is None else [form], live_only=is_sizes_only)
+
+def _sections(*texts: str) -> str:
+    return "\n\n".join(filter(None, texts))

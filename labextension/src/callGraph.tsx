@@ -14,7 +14,7 @@ const PERIOD = 10_000;
  * Who calls whom, as a picture and a table. While it is visible, few services are asked every ten
  * seconds, and many only when the user wants that.
  */
-export function Calls(props: {
+export function CallGraph(props: {
   model: PanelModel;
   tables: PanelTables;
   actions: Actions;
