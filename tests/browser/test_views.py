@@ -144,7 +144,7 @@ async def test_a_call_is_edited_and_called_again(
     await expect(detail).to_contain_text("sku = 'green tea'")
     await expect(detail).to_contain_text("{'green tea': 7.5}")
     await expect(detail).not_to_contain_text("s3cret")
-    form = detail.locator("form")
+    form = detail.locator("form").first
     await expect(form.get_by_label("sku")).to_have_value("green tea")
     await form.get_by_label("amount").fill("4")
     await form.get_by_label("token").fill('"other"')
