@@ -13,6 +13,7 @@ import contextvars
 import logging
 import time
 from collections.abc import Callable, Collection, Hashable, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -21,7 +22,7 @@ from IPython.display import DisplayHandle, display
 from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.notebook.capture import current_parent, in_terminal
 from fabric_nb.notebook.pages import Page
-from fabric_nb.notebook.table.static import static_page
+from fabric_nb.notebook.table.static import static_forms, static_page
 from fabric_nb.notebook.terminal import forms, terminal_text
 from fabric_nb.notebook.views.base import PageView, TableView, View, ViewModel
 
@@ -217,7 +218,13 @@ class LiveParts(Output):
         self._showing.show()
 
     def _forms(self) -> dict[str, str]:
-        forms = [part.widget.forms() for part in self._parts]
+        forms: list[dict[str, str]] = []
+        for is_table, parts in groupby(self._parts, lambda part: isinstance(part, LiveTable)):
+            if is_table:
+                models = [part.widget.model for part in parts if isinstance(part, LiveTable)]
+                forms.append(static_forms(models, time.time()))
+            else:
+                forms += [part.widget.forms() for part in parts]
         return {
             "text/html": "".join(form["text/html"] for form in forms),
             "text/plain": "\n\n".join(form["text/plain"] for form in forms),
