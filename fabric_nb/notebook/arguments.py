@@ -24,7 +24,8 @@ _NAME, _EQUALS = re.compile(r"[^\W\d]\w*=(?!=)"), re.compile(r"=(?!=)")
 _parsing = threading.Lock()
 """Held while a line is parsed, because argparse changes the parser while it parses."""
 _CALL = re.compile(
-    r"(?!-)(?:[A-Za-z0-9_-]+\.){0,2}[A-Za-z0-9_-]+"  # service
+    r"(?!-)(?:[A-Za-z0-9_-]+/)?"  # connection
+    r"(?:[A-Za-z0-9_-]+\.){0,2}[A-Za-z0-9_-]+"  # service
     r"(?:@(?:[A-Za-z0-9_-]+|\*))?"  # instance
     r"\.[A-Za-z_][A-Za-z0-9_]*"  # method
 )
@@ -72,6 +73,17 @@ def split_at_dashes(line: str) -> tuple[str, str] | None:
     """
     dashes = next((span for span in _spans(line) if line[slice(*span)] == "--"), None)
     return None if dashes is None else (line[: dashes[0]], line[dashes[1] :])
+
+
+def split_connection(name: str) -> tuple[str, str]:
+    """Split a name at the ``/`` behind the name of a connection, which is empty if there is none.
+
+    Example:
+        >>> split_connection("staging/my_app.multiply"), split_connection("my_app.multiply")
+        (('staging', 'my_app.multiply'), ('', 'my_app.multiply'))
+    """
+    connection, slash, rest = name.partition("/")
+    return (connection, rest) if slash else ("", name)
 
 
 def find_call(typed: Sequence[str]) -> str | None:

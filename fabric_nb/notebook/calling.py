@@ -8,7 +8,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncGenerator,
-    Callable,
     Coroutine,
     Iterable,
     Mapping,
@@ -50,17 +49,16 @@ class CellCalls:
 
     Args:
         shell: shell of the notebook.
-        member: returns the member that calls.
     """
 
-    def __init__(self, shell: InteractiveShell, member: Callable[[], FabricMember]) -> None:
+    def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
-        self._member = member
         self._handles: list[CallHandle] = []
         self._showing: set[asyncio.Task[None]] = set()
 
     async def call(
         self,
+        member: FabricMember,
         pattern: ServicePattern,
         method: str,
         kwargs: Mapping[str, Any],
@@ -71,6 +69,7 @@ class CellCalls:
         """Call a method and return its result.
 
         Args:
+            member: member that calls.
             pattern: the service.
             method: the method.
             kwargs: its arguments.
@@ -78,14 +77,19 @@ class CellCalls:
             options: options of `RpcClient.call`.
         """
         output = after.output >= 0
-        handle = await self.start_call(pattern, method, kwargs, output=output, **options)
-        return await with_progress(self._member(), pattern, handle, after)
+        handle = await self.start_call(member, pattern, method, kwargs, output=output, **options)
+        return await with_progress(member, pattern, handle, after)
 
     async def start_call(
-        self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any
+        self,
+        member: FabricMember,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        **options: Any,
     ) -> CallHandle:
         """Call a method in the background; arguments as in `call`."""
-        return self._keep(self._member().rpc.start(pattern, method, kwargs, **options))
+        return self._keep(member.rpc.start(pattern, method, kwargs, **options))
 
     async def start(self, label: str, call: Coroutine[Any, Any, Any]) -> CallHandle:
         """Run a call in the background; `results` waits for it."""
@@ -115,6 +119,7 @@ class CellCalls:
 
     def receive_items(
         self,
+        member: FabricMember,
         pattern: ServicePattern,
         method: str,
         kwargs: Mapping[str, Any],
@@ -124,13 +129,14 @@ class CellCalls:
         """Return the items of an item stream, showing the newest while they arrive.
 
         Args:
+            member: member that calls.
             pattern: the service.
             method: the method.
             kwargs: its arguments.
             limit: maximum number of items; None for all.
             options: options of `RpcClient.stream`.
         """
-        items = self._member().rpc.stream(pattern, method, kwargs, **options)
+        items = member.rpc.stream(pattern, method, kwargs, **options)
         return all_items(items, f"{pattern}.{method}", limit)
 
     async def results(self, variables: Sequence[str] = ()) -> list[Any]:

@@ -12,6 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.fabric.data.streams import is_stream
 from fabric_nb.fabric.logs.feed import LogFeed
+from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.views.live import CellRun
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class _Opened:
     """A stream or log feed, the cell that opened it, and the variable it was assigned to."""
 
     source: Stream | LogFeed
+    member: FabricMember
     run: CellRun
     variable: str | None
 
@@ -53,14 +55,17 @@ class CellStreams:
         self._shell = shell
         self._opened: list[_Opened] = []
 
-    async def add(self, source: Stream | LogFeed, variable: str | None) -> None:
+    async def add(
+        self, source: Stream | LogFeed, variable: str | None, member: FabricMember
+    ) -> None:
         """Add what the running cell has opened, and close what an earlier run has opened.
 
         Args:
             source: the stream or log feed.
+            member: member that receives it.
             variable: variable that it is going to be assigned to.
         """
-        added = _Opened(source, CellRun.identified(self._shell), variable)
+        added = _Opened(source, member, CellRun.identified(self._shell), variable)
         kept = [each for each in self._opened if not each.source.closed]
         for earlier in [each for each in kept if each.is_replaced_by(added)]:
             if not self._is_referenced(earlier.source, variable):
@@ -101,21 +106,21 @@ class CellStreams:
             if is_source(value) and not name.startswith("_")
         ]
 
-    def descriptions(self) -> list[str]:
-        """Return kind and variable of each that is open, as in ``the stream tx``."""
+    def descriptions(self, member: FabricMember) -> list[str]:
+        """Return kind and variable of each that a member has open, as in ``the stream tx``."""
         variables = {id(value): name for name, value in self._shell.user_ns.items()}
         kinds = {True: "the stream", False: "the log feed"}
         return [
             f"{kinds[is_stream(each.source)]} {variables.get(id(each.source), '')}".rstrip()
             for each in self._opened
-            if not each.source.closed
+            if each.member is member and not each.source.closed
         ]
 
-    async def close(self) -> None:
-        """Close all that cells have opened."""
-        for each in self._opened:
+    async def close(self, member: FabricMember) -> None:
+        """Close all of a member that cells have opened."""
+        for each in [each for each in self._opened if each.member is member]:
             await each.source.close()
-        self._opened.clear()
+        self._opened = [each for each in self._opened if each.member is not member]
 
 
 def _parts(value: object) -> Iterable[object]:

@@ -73,7 +73,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         _cell_hooks.close()
         _cell_hooks = None
     if _loaded.open_session is not None:
-        for note in _loaded.open_session.closing_note():
+        for note in _loaded.open_session.closing_notes():
             print(note)  # noqa: T201 - `%reload_ext` unloads too
         bridge.wait(_loaded.open_session.close())
     waiting.set_wait(None)
@@ -122,5 +122,5 @@ def _close_at_exit() -> None:
     """Close the connection when the kernel exits, so that other members see it at once."""
     _close_panel()
     session = _loaded.open_session if _loaded is not None else None
-    if session is not None and session.connected and session.loop is not None:
+    if session is not None and len(session.connections) and session.loop is not None:
         bridge.finish(session.close(), session.loop)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from fabric_nb.errors import NotConnected, NotSerializable
+from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.map_calls import MapOptions
 from fabric_nb.fabric.rpc.map_rows import row_source
@@ -124,7 +124,6 @@ class CellMaps:
     Args:
         shell: shell of the notebook.
         screen: live views under cells.
-        member: returns the member that calls.
         bar_after: returns the seconds before a bar appears; negative for never.
     """
 
@@ -132,16 +131,15 @@ class CellMaps:
         self,
         shell: InteractiveShell,
         screen: Screen,
-        member: Callable[[], FabricMember],
         bar_after: Callable[[], float],
     ) -> None:
         self._shell = shell
         self._screen = screen
-        self._member = member
         self._bar_after = bar_after
         self._last: MapHandle | None = None
         """The newest map, kept for `fabric.last_map`."""
         self._interrupted: _Interrupted | None = None
+        self._members: WeakKeyDictionary[WatchedMap, FabricMember] = WeakKeyDictionary()
         self._shown: WeakSet[WatchedMap] = WeakSet()
         self._showing: set[asyncio.Task[None]] = set()
         self._lines: list[TerminalLine] = []
@@ -205,11 +203,7 @@ class CellMaps:
 
     def show(self, handle: MapHandle) -> None:
         """Display the bar of a map under the running cell, also after its connection has ended."""
-        try:
-            member = self._member()
-        except NotConnected:
-            member = None
-        self._show(handle, member)
+        self._show(handle, self._members.get(handle))
 
     def cell_ended(self) -> None:
         """Draw no more lines in a terminal, because its prompt appears.
@@ -226,6 +220,7 @@ class CellMaps:
     def _started(self, member: FabricMember, handle: WatchedMap) -> None:
         if isinstance(handle, MapHandle):
             self._last = handle
+        self._members[handle] = member
         after = self._bar_after()
         if runs_in_cell() and after >= 0:
             task = asyncio.create_task(self._show_later(handle, member, after), name="bar of a map")
@@ -243,7 +238,7 @@ class CellMaps:
 
     def _show(self, handle: WatchedMap, member: FabricMember | None) -> None:
         self._shown.add(handle)
-        self._screen.show(MapView(handle, member))
+        self._screen.show(MapView(handle, member), of=member)
 
     async def _draw(self, handle: WatchedMap) -> None:
         """Draw the progress of a map on a line of the terminal, until the map or the cell ends."""

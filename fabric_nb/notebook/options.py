@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
+from fabric_nb.fabric.wire.names import is_part
+
 DEFAULT_DOMAIN = "my_project"
 """Domain of a notebook or command that is given none."""
 CALL_TIMEOUT = 30.0
@@ -110,6 +112,16 @@ def offset(word: str) -> str | int:
 def names(word: str) -> list[str]:
     """Parse a list of names: ``a,b``."""
     return [name.strip() for name in unquoted(word).split(",") if name.strip()]
+
+
+def connection_name(word: str) -> str:
+    """Parse the name of a connection: 1 to 63 letters, digits, ``-`` or ``_``."""
+    name = unquoted(word)
+    if not is_part(name):
+        raise ArgumentTypeError(
+            f"{name!r} cannot be the name of a connection: use 1 to 63 letters, digits, '-' or '_'"
+        )
+    return name
 
 
 VERSION = option("--version", help="required version, as in '>=1.2,<2'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,7 @@ from weakref import WeakKeyDictionary
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from fabric_nb.errors import FabricError, NotConnected, NotServed
-from fabric_nb.fabric.amqp.connection import State
+from fabric_nb.errors import FabricError, NotServed
 from fabric_nb.fabric.amqp.translation import silence_client_logs
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.data.stream_options import StreamOptions
@@ -32,6 +32,7 @@ from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CellCalls
 from fabric_nb.notebook.capture import OutputCapture, current_parent, in_terminal
 from fabric_nb.notebook.cell_streams import CellStreams, is_source
+from fabric_nb.notebook.connections import DEFAULT, Connections, NamedConnection
 from fabric_nb.notebook.dashboard import (
     DEFAULT_SECTIONS,
     MIN_WIDTH,
@@ -68,7 +69,7 @@ STOP_GRACE = 2.0
 
 
 class Session:
-    """Connector of one notebook, with its live views, streams and calls.
+    """Connections of one notebook, with its live views, streams and calls.
 
     It is created by the first magic that needs it.
 
@@ -77,7 +78,8 @@ class Session:
         progress_after: returns the seconds before the progress of a map appears.
 
     Attributes:
-        loop: event loop of the connector; None before the first connection.
+        loop: event loop of the connectors; None before the first connection.
+        connections: open connections.
         calls: calls from cells.
         maps: maps from cells.
         benchmarks: benchmarks from cells.
@@ -87,30 +89,26 @@ class Session:
     def __init__(self, shell: InteractiveShell, progress_after: Callable[[], float]) -> None:
         silence_client_logs()
         self._shell = shell
-        self._fabric: AmqBrokerConnector | None = None
-        self._settings: Mapping[str, Any] = {}
+        self.connections = Connections()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._cell_streams = CellStreams(shell)
-        self.calls = CellCalls(shell, lambda: self.member)
-        self._all_logs: LogFeed | None = None
+        self.calls = CellCalls(shell)
         self._capture = OutputCapture()
         self._figures: WeakKeyDictionary[Server, ServedFigures] = WeakKeyDictionary()
         self.screen = Screen()
-        self.maps = CellMaps(shell, self.screen, lambda: self.member, progress_after)
+        self.maps = CellMaps(shell, self.screen, progress_after)
         self.benchmarks = CellBenchmarks(progress_after)
 
-    # -- the connector
+    # -- connections
 
     @property
     def fabric(self) -> AmqBrokerConnector:
-        """Connector of the notebook.
+        """Connector of the current connection.
 
         Raises:
             NotConnected: there is none.
         """
-        if self._fabric is None:
-            raise NotConnected("This notebook is not connected: run %fabric_connect first.")
-        return self._fabric
+        return self.connections.current.fabric
 
     @property
     def member(self) -> FabricMember:
@@ -123,86 +121,101 @@ class Session:
 
     @property
     def connected(self) -> bool:
-        """True if there is a connector."""
-        return self._fabric is not None
+        """True if there is a current connection."""
+        return self.connections.selected is not None
+
+    def called(self, call: str) -> tuple[FabricMember, ServicePattern, str]:
+        """Return the member that makes a call, the service and the method.
+
+        Args:
+            call: as for `parse_call`, with the name of a connection and ``/`` before it, or of the
+                current one.
+        """
+        connection, call = self.connections.resolve(call)
+        member = connection.member
+        return member, *parse_call(call, domain=member.domain)
 
     async def connect(
         self,
         settings: Mapping[str, Any],
         *,
         timeout: float,
+        name: str = DEFAULT,
         retry: bool = False,
         sample: float = 0.0,
         notes: tuple[str, ...] = (),
     ) -> None:
-        """Connect, and show the connection under the cell.
+        """Connect, make the connection current, and show it under the cell.
 
-        A working connection with the same settings is kept, with all that is open on it. Any other
-        is closed once the new one is open.
+        A working connection of this name with the same settings is kept, with all that is open on
+        it. Any other of this name is closed once the new one is open.
 
         Args:
             settings: arguments of `AmqBrokerConnector`.
             timeout: seconds that connecting may take.
+            name: name of the connection.
             retry: retry within `timeout` while the broker is not reachable.
             sample: share of the calls that are traced.
             notes: sentences to show.
         """
         self.loop = asyncio.get_running_loop()
-        fabric = self._reusable(settings)
-        if fabric is None:
+        connection = self.connections.get(name)
+        if connection is None or not connection.is_reusable(settings):
             fabric = AmqBrokerConnector(**settings)
             await fabric.open(timeout=timeout, retry=retry)
-            notes = (*self.closing_note(), *notes)
-            await self.disconnect()
+            if connection is not None:
+                notes = (self._closing_note(connection), *notes)
+                await self._close(connection)
+            connection = NamedConnection(name, fabric, settings)
             self.maps.watch(fabric.member)
             self.benchmarks.watch(fabric.member)
-        self._fabric, self._settings = fabric, settings
-        fabric.timeout = settings["timeout"]
-        fabric.traces.sample = sample
-        if self.calls.show_cancellation not in fabric.member.rpc.on_cancel:
             fabric.member.rpc.on_cancel.append(self.calls.show_cancellation)
+        connection.settings = settings
+        connection.fabric.timeout = settings["timeout"]
+        connection.fabric.traces.sample = sample
+        notes = (self._use(connection), *notes, *prompt_note(self._shell))
+        self.screen.show(ConnectionCard(connection.member, notes), of=connection.member)
+
+    def _use(self, connection: NamedConnection) -> str:
+        """Make a connection current; return a sentence on its variable."""
+        self.connections.use(connection)
         namespace = self._shell.user_ns
-        if isinstance(namespace.get(VARIABLE), (AmqBrokerConnector, type(None))):
-            namespace[VARIABLE] = fabric
-            notes = (f"`{VARIABLE}` is this connection.", *notes)
-        else:
-            notes = (f"`{VARIABLE}` is a variable of yours and was left alone.", *notes)
-        notes = (*notes, *prompt_note(self._shell))
-        self.screen.show(ConnectionCard(fabric.member, notes))
+        if not isinstance(namespace.get(VARIABLE), (AmqBrokerConnector, type(None))):
+            return f"`{VARIABLE}` is a variable of yours and was left alone."
+        namespace[VARIABLE] = connection.fabric
+        return f"`{VARIABLE}` is this connection."
 
-    def _reusable(self, settings: Mapping[str, Any]) -> AmqBrokerConnector | None:
-        """Return the connector if it is connected with these settings; the timeout may differ."""
-        fabric = self._fabric
-        if fabric is None or fabric.state not in (State.CONNECTED, State.BLOCKED):
-            return None
-        different = {name for name, value in settings.items() if self._settings[name] != value}
-        return None if different - {"timeout"} else fabric
+    def closing_notes(self) -> list[str]:
+        """Return a sentence on what ends with each connection."""
+        return [self._closing_note(connection) for connection in self.connections]
 
-    def closing_note(self) -> Iterator[str]:
-        """Yield a sentence on what ends with the current connection, if there is one."""
-        if self._fabric is None:
-            return
-        services = [f"the service {server.name.local}" for server in self._fabric.servers]
-        ending = [*services, *self._cell_streams.descriptions()]
+    def _closing_note(self, connection: NamedConnection) -> str:
+        fabric = connection.fabric
+        services = [f"the service {server.name.local}" for server in fabric.servers]
+        ending = [*services, *self._cell_streams.descriptions(fabric.member)]
         with_it = f", and with it {', '.join(ending)}" if ending else ""
-        yield f"The earlier connection, as {self._fabric.name}, has ended{with_it}."
+        return f"The earlier connection, as {fabric.name}, has ended{with_it}."
 
     async def disconnect(self, grace: float = 0.0) -> None:
-        """Disconnect. Streams and logs keep the rows received so far.
+        """End the current connection. Streams and logs keep the rows received so far.
 
         Args:
             grace: seconds that in-flight calls may take.
         """
-        fabric, self._fabric = self._fabric, None
-        if fabric is None:
-            return
-        await self._cell_streams.close()
-        await fabric.close(grace)
-        self.screen.close()
+        connection = self.connections.selected
+        if connection is not None:
+            await self._close(connection, grace)
+
+    async def _close(self, connection: NamedConnection, grace: float = 0.0) -> None:
+        self.connections.remove(connection)
+        await self._cell_streams.close(connection.member)
+        await connection.fabric.close(grace)
+        self.screen.freeze(connection.member)
 
     async def close(self) -> None:
-        """Disconnect, and release the output."""
-        await self.disconnect()
+        """End all connections, and release the output."""
+        for connection in self.connections:
+            await self._close(connection)
         self._capture.close()
         self.screen.close()
 
@@ -210,10 +223,11 @@ class Session:
 
     async def show_all(self) -> None:
         """Show services, calls, served methods, streams and logs together."""
-        if self._fabric is None:
+        if not self.connected:
             self.screen.show(NoConnection())
             return
-        self.screen.show(*[await self.section(name) for name in DEFAULT_SECTIONS])
+        member = self.member
+        self.screen.show(*[await self.section(name) for name in DEFAULT_SECTIONS], of=member)
 
     async def show_side_by_side(self, choices: Sequence[Choice]) -> None:
         """Show chosen views and charts under one cell, side by side where the width allows it."""
@@ -222,7 +236,7 @@ class Session:
             display({"text/plain": "\n\n".join(map(text_of, chosen))}, raw=True)
             return
         parts = [part_of(each) for each in chosen]
-        self.screen.add(lambda: LiveParts(parts, range(len(parts)), MIN_WIDTH))
+        self.screen.add(lambda: LiveParts(parts, range(len(parts)), MIN_WIDTH), of=self.member)
 
     async def resolved(self, choices: Sequence[Choice]) -> list[TableView | ChosenChart]:
         """Return choices with the views of the sections that are named."""
@@ -276,19 +290,20 @@ class Session:
             case "streams":
                 return StreamsView(member, self.streams)
             case "logs":
-                return await self._logs_view(member)
+                return await self._logs_view(self.connections.current)
             case "graph":
                 return await self._graph_view(member.domain)
         raise LookupError(f"There is no section {name!r}.")
 
-    async def _logs_view(self, member: FabricMember) -> TableView:
+    async def _logs_view(self, connection: NamedConnection) -> TableView:
         """Return a view of all logs, or of the reason why they cannot be received."""
+        feed = connection.all_logs
         try:
-            if self._all_logs is None or self._all_logs.closed:
-                self._all_logs = await member.logs()
+            if feed is None or feed.closed:
+                feed = connection.all_logs = await connection.member.logs()
         except FabricError as error:
             return UnavailableTable("Logs", str(error))
-        return LogView(member, self._all_logs, domain=self._all_logs.domain)
+        return LogView(connection.member, feed, domain=feed.domain)
 
     async def show_services(
         self,
@@ -300,12 +315,13 @@ class Session:
         statistics: bool = False,
     ) -> None:
         """Show the registry, or the services that match, or the statistics of their calls."""
-        wanted = Filter(domain, type, id, gone)
-        self.screen.show(RegistryView(self.member, wanted, statistics=statistics))
+        wanted, member = Filter(domain, type, id, gone), self.member
+        self.screen.show(RegistryView(member, wanted, statistics=statistics), of=member)
 
     async def show_graph(self, domain: str | None = None) -> None:
         """Show who calls whom in a domain, by default that of the notebook."""
-        self.screen.show(await self._graph_view(domain or self.member.domain))
+        member = self.member
+        self.screen.show(await self._graph_view(domain or member.domain), of=member)
 
     async def _graph_view(self, domain: str) -> GraphView:
         view = GraphView(self.member, domain)
@@ -314,14 +330,14 @@ class Session:
 
     async def show_calls(self, *, failed: bool = False) -> None:
         """Show the calls made and served, or only the failed ones."""
-        self.screen.show(CallsView(self.member, FAILED if failed else ALL))
+        member = self.member
+        self.screen.show(CallsView(member, FAILED if failed else ALL), of=member)
 
     async def trace(self, call: str, kwargs: Mapping[str, Any], **options: Any) -> TracedCall:
         """Call a method with a trace, and show its waterfall; errors are those of the call."""
-        member = self.member
-        pattern, method = parse_call(call, domain=member.domain)
+        member, pattern, method = self.called(call)
         traced = TracedCall(call)
-        self.screen.show(TraceView(member, traced))
+        self.screen.show(TraceView(member, traced), of=member)
         await member.rpc.trace(traced, pattern, method, kwargs, **options)
         return traced
 
@@ -334,7 +350,7 @@ class Session:
         from fabric_nb.notebook.timeline.live import LiveTimeline
 
         member = self.member
-        self.screen.add(lambda: LiveTimeline(member, seconds))
+        self.screen.add(lambda: LiveTimeline(member, seconds), of=member)
 
     def cell_ended(self) -> None:
         """Update all views, with the output printed so far."""
@@ -365,15 +381,23 @@ class Session:
             id: id of the service; the notebook's own if None.
             notes: sentences to show.
         """
-        member = self.member
+        connection = self.connections.current
+        member = connection.member
         name = ServiceName(member.domain, type or member.name.type, id or member.name.id)
         server = await member.host.serve_or_replace(name, public_functions(functions), options)
         view = ServingView(member, server, notes)
-        self.screen.show(view)
+        self.screen.show(view, of=member)
         self._capture.divert(current_parent(), view.append_output)
-        if not in_terminal():
-            figures = self._figures[server] = ServedFigures(self._shell)
-            server.around = figures.caught
+        figures = None if in_terminal() else ServedFigures(self._shell)
+        if figures is not None:
+            self._figures[server] = figures
+
+        @contextmanager
+        def around() -> Iterator[None]:
+            with connection.serving(), figures.caught() if figures else nullcontext():
+                yield
+
+        server.around = around
 
     def stoppable(self) -> list[str]:
         """Return what `stop` accepts: services, and variables of streams and log feeds."""
@@ -432,7 +456,8 @@ class Session:
         """
         # Paused until the recording is set up, because the broker sends stored messages at once.
         options = replace(options, paused=record is not None)
-        stream = await self.member.streams.open(headers, options, domain=domain)
+        member = self.member
+        stream = await member.streams.open(headers, options, domain=domain)
         if record is not None:
             try:
                 await stream.record(record)
@@ -440,10 +465,10 @@ class Session:
                 await stream.close()
                 raise
             await stream.resume()
-        await self._cell_streams.add(stream, variable)
+        await self._cell_streams.add(stream, variable, member)
         from fabric_nb.notebook.views.stream import StreamView
 
-        self.screen.show(StreamView(self.member, stream, domain=stream.domain))
+        self.screen.show(StreamView(member, stream, domain=stream.domain), of=member)
         return stream
 
     async def open_logs(self, variable: str | None, **options: Any) -> LogFeed:
@@ -453,9 +478,10 @@ class Session:
             variable: variable that the feed is going to be assigned to; see `CellStreams.add`.
             options: options of `AmqBrokerConnector.logs`.
         """
-        feed = await self.fabric.logs(**options)
-        await self._cell_streams.add(feed, variable)
-        self.screen.show(LogView(self.member, feed, domain=feed.domain))
+        member = self.member
+        feed = await member.logs(**options)
+        await self._cell_streams.add(feed, variable, member)
+        self.screen.show(LogView(member, feed, domain=feed.domain), of=member)
         return feed
 
     # -- the doctor

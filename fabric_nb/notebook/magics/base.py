@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ from fabric_nb.notebook.options import CALL_TIMEOUT, CONNECT_TIMEOUT, Option, un
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.connector import AmqBrokerConnector
+    from fabric_nb.notebook.connections import NamedConnection
     from fabric_nb.notebook.session import Session
 
 
@@ -135,13 +136,17 @@ class SessionMagics(Magics, Configurable):
 
     @property
     def connected(self) -> bool:
-        """True if there is a connector."""
+        """True if there is a current connection."""
         return self.open_session is not None and self.open_session.connected
 
     @property
     def connector(self) -> AmqBrokerConnector | None:
         """Connector of the notebook; None if it is not connected."""
         return self.session.fabric if self.connected else None
+
+    @property
+    def _open_connections(self) -> Iterable[NamedConnection]:
+        return () if self.open_session is None else self.open_session.connections
 
     @validate("uri")
     def _hide_uri(self, proposal: Mapping[str, Any]) -> BrokerUri:
@@ -153,13 +158,13 @@ class SessionMagics(Magics, Configurable):
 
     @observe("timeout")
     def _timeout_changed(self, change: Mapping[str, Any]) -> None:
-        if self.connected:
-            self.session.fabric.timeout = change["new"]
+        for connection in self._open_connections:
+            connection.fabric.timeout = change["new"]
 
     @observe("sample")
     def _sample_changed(self, change: Mapping[str, Any]) -> None:
-        if self.connected:
-            self.session.fabric.traces.sample = change["new"]
+        for connection in self._open_connections:
+            connection.fabric.traces.sample = change["new"]
 
     def _scope(self, local_ns: Mapping[str, Any] | None) -> dict[str, Any]:
         return {**self._user_shell.user_ns, **(local_ns or {})}

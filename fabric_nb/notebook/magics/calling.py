@@ -11,7 +11,6 @@ from IPython.core.magic import line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.errors import printable
-from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import InvalidLine
 from fabric_nb.notebook.bridge import wait
@@ -72,8 +71,8 @@ class CallingMagics(SessionMagics):
             kwargs = arguments.keywords(" ".join(args.keywords), scope=scope)
             if cell is not None:
                 kwargs = _merged(kwargs, arguments.cell_assignments(cell, scope=scope))
-            pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
-            calls = self.session.calls
+            member, pattern, method = self.session.called(args.call)
+            calls, call = self.session.calls, (pattern, method, kwargs)
             options = {"timeout": args.timeout, "version": args.version}
             if args.stream:
                 if args.idempotent:
@@ -82,7 +81,7 @@ class CallingMagics(SessionMagics):
                     raise InvalidLine("--no-cancel is not for --stream")
                 if args.output is not None:
                     raise InvalidLine("--output and --no-output are not for --stream")
-                items = calls.receive_items(pattern, method, kwargs, args.count, **options)
+                items = calls.receive_items(member, *call, args.count, **options)
                 label = f"{pattern}.{method}"
                 return wait(calls.start(label, items) if args.noblock else items)
             if args.count is not None:
@@ -92,8 +91,8 @@ class CallingMagics(SessionMagics):
             after = self._shown_after(args)
             if args.noblock:
                 output = after.output >= 0
-                return wait(calls.start_call(pattern, method, kwargs, output=output, **options))
-            return wait(calls.call(pattern, method, kwargs, after=after, **options))
+                return wait(calls.start_call(member, *call, output=output, **options))
+            return wait(calls.call(member, *call, after=after, **options))
 
     def _shown_after(self, args: Namespace) -> ShownAfter:
         from fabric_nb.notebook.calling import OUTPUT_AFTER, ShownAfter
@@ -169,10 +168,10 @@ class CallingMagics(SessionMagics):
             rows = None
             if expression is not None:
                 rows = arguments.evaluate(expression, scope, name="rows")
-            pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
+            member, pattern, method = self.session.called(args.call)
             options = read_options(MapOptions, args)
             maps = self.session.maps
-            request = MapRequest(self.session.member, pattern, method, rows, kwargs, options)
+            request = MapRequest(member, pattern, method, rows, kwargs, options)
             return wait(maps.start(request) if args.noblock else maps.run(request))
 
     @with_raw_line
@@ -203,8 +202,8 @@ class CallingMagics(SessionMagics):
         with self._usage_errors(self.fabric_bench.parser):
             args = self._parse(self.fabric_bench.parser, line, local_ns, expressions=True)
             kwargs = arguments.keywords(" ".join(args.keywords), scope=self._scope(local_ns))
-            pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
-            options, member = read_options(BenchOptions, args), self.session.member
+            member, pattern, method = self.session.called(args.call)
+            options = read_options(BenchOptions, args)
             benchmark = member.benchmarks.create(pattern, method, kwargs, options)
             return wait(self.session.benchmarks.run(member, benchmark))
 

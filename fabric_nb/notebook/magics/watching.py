@@ -120,7 +120,8 @@ class WatchingMagics(SessionMagics):
         """
         with self._usage_errors(self.fabric_ping.parser):
             args = self._parse(self.fabric_ping.parser, line, local_ns)
-            return wait(self.session.fabric.ping(args.service))
+            connection, service = self.session.connections.resolve(args.service)
+            return wait(connection.fabric.ping(service))
 
     @with_raw_line
     @magic_arguments()

@@ -27,6 +27,7 @@ from fabric_nb.notebook.terminal import forms, terminal_text
 from fabric_nb.notebook.views.base import PageView, TableView, View, ViewModel
 
 if TYPE_CHECKING:
+    from fabric_nb.fabric.member import FabricMember
     from fabric_nb.notebook.live.showing import Showing
     from fabric_nb.notebook.live.widget import LiveWidget
 
@@ -236,6 +237,14 @@ class LiveParts(Output):
             part.refresh()
 
 
+class _Shown(NamedTuple):
+    """A live output, the cell that has it, and the member whose state it shows."""
+
+    run: CellRun
+    live: Live
+    member: FabricMember | None
+
+
 class Screen:
     """Live outputs of a notebook, and the task that refreshes them.
 
@@ -245,41 +254,42 @@ class Screen:
 
     def __init__(self, max_live: int = MAX_LIVE) -> None:
         self._max_live = max_live
-        self._live: list[tuple[CellRun, Live]] = []
+        self._live: list[_Shown] = []
         self._task: asyncio.Task[None] | None = None
 
-    def show(self, view: View, *others: TableView) -> Live | None:
+    def show(self, view: View, *others: TableView, of: FabricMember | None = None) -> Live | None:
         """Display a view, or several tables together; see `add`. A terminal prints the text."""
         if in_terminal():
             text = terminal_text([page_of(each) for each in (view, *others)])
             display({"text/plain": text}, raw=True)
             return None
-        return self.add(lambda: _live(view, others))
+        return self.add(lambda: _live(view, others), of)
 
-    def add(self, display: Callable[[], L]) -> L:
+    def add(self, display: Callable[[], L], of: FabricMember | None = None) -> L:
         """Display an output under the running cell and keep it live.
 
         Outputs of earlier executions of the cell are closed.
 
         Args:
             display: displays the output and returns it.
+            of: member whose state it shows, for `freeze`.
         """
         run = CellRun.current()
         for entry in tuple(self._live):
-            if entry[0].is_replaced_by(run):
-                entry[1].close()
+            if entry.run.is_replaced_by(run):
+                entry.live.close()
                 self._live.remove(entry)
         live = display()
-        self._live.append((run, live))
+        self._live.append(_Shown(run, live, of))
         while len(self._live) > self._max_live:
-            self._live.pop(0)[1].freeze()
+            self._live.pop(0).live.freeze()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="fabric views")
         return live
 
     def outputs(self) -> list[Live]:
         """Return the live outputs, in the order of their display."""
-        return [live for _, live in self._live if live.live]
+        return [entry.live for entry in self._live if entry.live.live]
 
     def widgets(self) -> list[LiveWidget]:
         """Return the widgets of the live outputs, in the order of their display."""
@@ -289,34 +299,41 @@ class Screen:
     def refresh(self) -> None:
         """Update all views and all static copies now."""
         self._refresh_views()
-        for _, live in self._live:
-            live.record()
+        for entry in self._live:
+            entry.live.record()
 
     def settle(self) -> None:
         """Update the views that a headless run stores, because it may end with this cell."""
         self._refresh_views()
-        for _, live in self._live:
-            if live.headless:
-                live.record()
+        for entry in self._live:
+            if entry.live.headless:
+                entry.live.record()
 
     def _refresh_views(self) -> None:
-        self._live = [entry for entry in self._live if entry[1].live]
+        self._live = [entry for entry in self._live if entry.live.live]
         for entry in tuple(self._live):
             try:
-                entry[1].refresh()
+                entry.live.refresh()
             except Exception as error:
                 log.exception("A view failed to refresh and is closed")
                 failures.add("a view", error)
                 if entry in self._live:
                     self._live.remove(entry)
                 with contextlib.suppress(Exception):  # keep the last state that was rendered
-                    entry[1].freeze()
+                    entry.live.freeze()
+
+    def freeze(self, member: FabricMember) -> None:
+        """Refresh all views and freeze those of a member, whose connection has ended."""
+        self._refresh_views()
+        for entry in [entry for entry in self._live if entry.member is member]:
+            entry.live.freeze()
+            self._live.remove(entry)
 
     def close(self) -> None:
         """Refresh all views a last time, freeze them and stop."""
         self._refresh_views()
-        for _, live in self._live:
-            live.freeze()
+        for entry in self._live:
+            entry.live.freeze()
         self._live.clear()
         if self._task is not None:
             self._task.cancel()
