@@ -11,7 +11,7 @@ from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
 
 from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.wire.logs import LEVELS
-from fabric_nb.notebook.arguments import find_call, words
+from fabric_nb.notebook.arguments import find_call, split_connection, words
 from fabric_nb.notebook.call_completion import (
     calls,
     keywords,
@@ -55,12 +55,16 @@ class Candidates:
         options: options by magic.
         services_of: returns the services that the connector in a variable knows; None if the
             variable holds no connector.
+        connections: names of the notebook's connections.
+        services_by: returns the services that a connection knows.
     """
 
     services: Sequence[Service]
     own: Sequence[str]
     options: Mapping[str, Sequence[str]]
     services_of: Callable[[str], Sequence[Service] | None] = lambda _: None
+    connections: Sequence[str] = ()
+    services_by: Callable[[str], Sequence[Service]] = lambda _: ()
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,10 @@ def _candidates(
         yield from (*SECTIONS, *sorted(candidates.own))
     elif magic == "fabric_stream":
         yield from sorted(_header_values(candidates.services))
+    elif magic in ("fabric_use", "fabric_disconnect"):
+        yield from candidates.connections
     elif magic == "fabric_ping":
-        yield from services_and_instances(fragment, candidates.services)
+        yield from _by_connection(services_and_instances, fragment, candidates)
     elif magic in ("fabric_call", "fabric_map", "fabric_bench", "fabric_trace"):
         yield from _call_candidates(typed, fragment, candidates)
 
@@ -160,10 +166,26 @@ def _candidates(
 def _call_candidates(typed: Sequence[str], fragment: str, candidates: Candidates) -> Iterator[str]:
     called = find_call(typed)
     if called is None:
-        yield from islice(calls(fragment, candidates.services), MAX_COMPLETIONS)
+        yield from islice(_by_connection(calls, fragment, candidates), MAX_COMPLETIONS)
         return
     given = {word.partition("=")[0] for word in typed if "=" in word}
-    yield from _argument_candidates(called, given, fragment, candidates.services)
+    connection, call = split_connection(called)
+    services = candidates.services_by(connection) if connection else candidates.services
+    yield from _argument_candidates(call, given, fragment, services)
+
+
+def _by_connection(
+    named: Callable[[str, Sequence[Service]], Iterator[str]], fragment: str, candidates: Candidates
+) -> Iterator[str]:
+    """Yield names in the current connection, or behind the ``/`` of another one."""
+    connection, rest = split_connection(fragment)
+    if connection:
+        found = named(rest, candidates.services_by(connection))
+        yield from (f"{connection}/{name}" for name in found)
+        return
+    yield from named(fragment, candidates.services)
+    if len(candidates.connections) > 1:
+        yield from (f"{name}/" for name in candidates.connections)
 
 
 def _argument_candidates(

@@ -15,9 +15,6 @@ from fabric_nb.fabric.logs.feed import LogFeed
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.arguments import split_connection
 
-DEFAULT = "default"
-"""Name of a connection that is given none."""
-
 _serving: ContextVar[NamedConnection] = ContextVar("fabric_nb serving connection")
 
 

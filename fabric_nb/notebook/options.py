@@ -11,6 +11,8 @@ from fabric_nb.fabric.wire.names import is_part
 
 DEFAULT_DOMAIN = "my_project"
 """Domain of a notebook or command that is given none."""
+DEFAULT_CONNECTION = "default"
+"""Name of a notebook's connection that is given none."""
 CALL_TIMEOUT = 30.0
 """Seconds that a call may take by default."""
 CONNECT_TIMEOUT = 10.0

@@ -32,7 +32,7 @@ from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CellCalls
 from fabric_nb.notebook.capture import OutputCapture, current_parent, in_terminal
 from fabric_nb.notebook.cell_streams import CellStreams, is_source
-from fabric_nb.notebook.connections import DEFAULT, Connections, NamedConnection
+from fabric_nb.notebook.connections import Connections, NamedConnection
 from fabric_nb.notebook.dashboard import (
     DEFAULT_SECTIONS,
     MIN_WIDTH,
@@ -45,11 +45,13 @@ from fabric_nb.notebook.dashboard import (
 from fabric_nb.notebook.doctor_page import examine
 from fabric_nb.notebook.figures import ServedFigures
 from fabric_nb.notebook.maps import CellMaps
+from fabric_nb.notebook.options import DEFAULT_CONNECTION
 from fabric_nb.notebook.pages import Page, counted
 from fabric_nb.notebook.terminal import forms
 from fabric_nb.notebook.views.base import TableView, UnavailableTable
 from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
+from fabric_nb.notebook.views.connections import ConnectionsView, ListedConnection
 from fabric_nb.notebook.views.graph import GraphView
 from fabric_nb.notebook.views.live import LiveParts, Screen
 from fabric_nb.notebook.views.logs import LogView
@@ -140,7 +142,7 @@ class Session:
         settings: Mapping[str, Any],
         *,
         timeout: float,
-        name: str = DEFAULT,
+        name: str = DEFAULT_CONNECTION,
         retry: bool = False,
         sample: float = 0.0,
         notes: tuple[str, ...] = (),
@@ -173,10 +175,37 @@ class Session:
         connection.settings = settings
         connection.fabric.timeout = settings["timeout"]
         connection.fabric.traces.sample = sample
-        notes = (self._use(connection), *notes, *prompt_note(self._shell))
-        self.screen.show(ConnectionCard(connection.member, notes), of=connection.member)
+        self._show_card(connection, (self._make_current(connection), *notes))
 
-    def _use(self, connection: NamedConnection) -> str:
+    async def use(self, name: str) -> None:
+        """Make a connection current, and show it under the cell.
+
+        Raises:
+            NotConnected: there is no connection of this name.
+        """
+        connection = self.connections.named(name)
+        self._show_card(connection, (self._make_current(connection),))
+
+    def _show_card(self, connection: NamedConnection, notes: Sequence[str]) -> None:
+        others = [each.name for each in self.connections if each is not connection]
+        if others:
+            notes = (*notes, f"Also open: {', '.join(others)}. %fabric_use NAME switches.")
+        name = connection.name if others or connection.name != DEFAULT_CONNECTION else ""
+        card = ConnectionCard(connection.member, (*notes, *prompt_note(self._shell)), name)
+        self.screen.show(card, of=connection.member)
+
+    async def show_connections(self) -> None:
+        """Show the open connections."""
+        self.screen.show(ConnectionsView(self.listed_connections))
+
+    def listed_connections(self) -> list[ListedConnection]:
+        """Return the open connections for views."""
+        selected = self.connections.selected
+        return [
+            ListedConnection(each.name, each.member, each is selected) for each in self.connections
+        ]
+
+    def _make_current(self, connection: NamedConnection) -> str:
         """Make a connection current; return a sentence on its variable."""
         self.connections.use(connection)
         namespace = self._shell.user_ns
@@ -196,13 +225,18 @@ class Session:
         with_it = f", and with it {', '.join(ending)}" if ending else ""
         return f"The earlier connection, as {fabric.name}, has ended{with_it}."
 
-    async def disconnect(self, grace: float = 0.0) -> None:
-        """End the current connection. Streams and logs keep the rows received so far.
+    async def disconnect(self, name: str | None = None, grace: float = 0.0) -> None:
+        """End a connection. Streams and logs keep the rows received so far.
 
         Args:
+            name: name of the connection; None for the current one, if there is one.
             grace: seconds that in-flight calls may take.
+
+        Raises:
+            NotConnected: there is no connection of this name.
         """
-        connection = self.connections.selected
+        connections = self.connections
+        connection = connections.selected if name is None else connections.named(name)
         if connection is not None:
             await self._close(connection, grace)
 
@@ -224,7 +258,7 @@ class Session:
     async def show_all(self) -> None:
         """Show services, calls, served methods, streams and logs together."""
         if not self.connected:
-            self.screen.show(NoConnection())
+            self.screen.show(NoConnection([each.name for each in self.connections]))
             return
         member = self.member
         self.screen.show(*[await self.section(name) for name in DEFAULT_SECTIONS], of=member)
@@ -409,7 +443,8 @@ class Session:
         """Stop a service of this notebook, or close a stream or log feed; return its name.
 
         Args:
-            target: ``id`` or ``type.id`` of a service, or a variable with a stream or log feed.
+            target: ``id`` or ``type.id`` of a service, with the name of its connection and ``/``
+                before it unless that is current, or a variable with a stream or log feed.
 
         Raises:
             NotServed: there is no such service.
@@ -419,8 +454,9 @@ class Session:
             await value.close()
             self.screen.refresh()
             return repr(value)
-        pattern = ServicePattern.parse(target, domain=self.fabric.domain)
-        servers = self.fabric.servers
+        connection, target = self.connections.resolve(target)
+        pattern = ServicePattern.parse(target, domain=connection.fabric.domain)
+        servers = connection.fabric.servers
         stopped = [server for server in servers if pattern.matches(server.name)]
         if not stopped:
             served = ", ".join(server.name.local for server in servers) or "nothing"
@@ -429,6 +465,21 @@ class Session:
             await server.close(STOP_GRACE)
         self.screen.refresh()
         return ", ".join(str(server.name) for server in stopped)
+
+    def failed_call(self, call: str | None) -> tuple[FabricMember, str | None]:
+        """Return the member that has a failed call, and its number or method.
+
+        Args:
+            call: number or method, with the name of a connection and ``/`` before it unless that
+                is current; None for the last failed call of all connections.
+        """
+        if call is not None:
+            connection, what = self.connections.resolve(call)
+            return connection.member, what or None
+        members = [self.member, *(each.member for each in self.connections)]
+        failed = [member for member in members if member.calls.failures]
+        newest = max(failed, key=lambda one: one.calls.failures[-1].record.time, default=members[0])
+        return newest, None
 
     # -- streams and logs
 

@@ -87,7 +87,7 @@ async def test_silent_broker_is_given_up_in_time(notebook: Notebook) -> None:
         ("fabric_connect URI --nix", "--nix"),
         ("fabric_connect URI another", "another"),
         ("fabric_connect URI --domain", "expected one argument"),
-        ("fabric_disconnect now", "now"),
+        ("fabric_disconnect now then", "then"),
         ("fabric_doctor --wait never", "'never' is not a time in seconds"),
         ("fabric_services --nix", "--nix"),
         ("fabric_services calc", "calc"),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAGICS = {
     "fabric_connect": "%fabric_connect amqp://guest:guest@localhost/ --domain my_project",
+    "fabric_use": "%fabric_use staging",
+    "fabric_connections": "%fabric_connections",
     "fabric_disconnect": "%fabric_disconnect",
     "fabric_doctor": "%fabric_doctor",
     "fabric_services": "%fabric_services --type calc",

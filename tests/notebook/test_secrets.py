@@ -72,6 +72,8 @@ WORKING = (
     "%fabric_trace secretive.where",
     "%fabric services calls statistics s s.plot l",
     "%fabric_report secretive.html",
+    "%fabric_connections",
+    "%fabric_use default",
 )
 FAILING = (
     "%fabric_call nobody.there",

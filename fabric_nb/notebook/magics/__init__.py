@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import CompletionContext, SimpleMatcherResult, context_matcher
 from IPython.core.interactiveshell import InteractiveShell
 
+from fabric_nb.errors import NotConnected
 from fabric_nb.notebook.inspection import Fields, method_help
 from fabric_nb.notebook.magics.base import SessionMagics
 from fabric_nb.notebook.magics.calling import CallingMagics
@@ -49,10 +50,14 @@ class FabricMagics(
         """Return the candidates for Tab; without a connection, only the options."""
         from fabric_nb.notebook.completion import Candidates
 
-        if not self.connected:
-            return Candidates([], [], self._options, self._services_of)
-        services = _known_services(self.session.fabric)
-        return Candidates(services, self.session.stoppable(), self._options, self._services_of)
+        names = [each.name for each in self._open_connections]
+        services: list[Service] = []
+        own: list[str] = []
+        if self.connected:
+            services, own = _known_services(self.session.fabric), self.session.stoppable()
+        return Candidates(
+            services, own, self._options, self._services_of, names, self._services_by_connection
+        )
 
     def _services_of(self, variable: str) -> list[Service] | None:
         from fabric_nb.fabric.connector import AmqBrokerConnector
@@ -60,9 +65,19 @@ class FabricMagics(
         value = self._user_shell.user_ns.get(variable)
         return _known_services(value) if isinstance(value, AmqBrokerConnector) else None
 
+    def _services_by_connection(self, name: str) -> list[Service]:
+        connection = self.session.connections.get(name)
+        return [] if connection is None else _known_services(connection.fabric)
+
     async def method_help(self, call: str) -> Fields | None:
         """Return the help that Shift-Tab shows for a call; None if the method is not known."""
-        return await method_help(self.session.member, call) if self.connected else None
+        if self.open_session is None:
+            return None
+        try:
+            connection, call = self.open_session.connections.resolve(call)
+        except NotConnected:
+            return None
+        return await method_help(connection.member, call)
 
     @cached_property
     def _options(self) -> dict[str, list[str]]:

@@ -51,6 +51,7 @@ class CallingMagics(SessionMagics):
         In [5]: report = %fabric_call -a reports.make day="2026-11-24"
         In [6]: report.result()
         In [7]: rows = %fabric_call --stream reports.rows day="2026-11-24" --count 100
+        In [8]: %fabric_call staging/my_app.multiply x=5 y=7    # by the connection staging
 
         Expressions are Python and evaluated in this notebook; DataFrames may be sent and received.
         After the first name=, options need two dashes. After two seconds

@@ -1,4 +1,4 @@
-"""``%fabric_connect`` and ``%fabric_disconnect``."""
+"""``%fabric_connect``, ``%fabric_use``, ``%fabric_connections`` and ``%fabric_disconnect``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.amqp.uri import parse_uri, split_uris
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics, with_raw_line
-from fabric_nb.notebook.options import DEFAULT_DOMAIN, seconds, time_limit, unquoted
+from fabric_nb.notebook.options import (
+    DEFAULT_CONNECTION,
+    DEFAULT_DOMAIN,
+    connection_name,
+    seconds,
+    time_limit,
+    unquoted,
+)
 
 EMBEDDED = (
     "This is the embedded broker, for development: nothing is kept when it ends.",
@@ -46,6 +53,13 @@ class ConnectingMagics(SessionMagics):
     @argument("--domain", "-d", type=unquoted, help="Domain of the fabric.")
     @argument("--type", type=unquoted, help="Service type of this notebook.")
     @argument("--id", type=unquoted, help="Service id of this notebook.")
+    @argument(
+        "--as",
+        dest="name",
+        type=connection_name,
+        default=DEFAULT_CONNECTION,
+        help="Name of the connection, which leaves those of other names open.",
+    )
     @argument("--timeout", type=time_limit, help="Retry for this many seconds.")
     @line_magic
     def fabric_connect(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
@@ -53,6 +67,7 @@ class ConnectingMagics(SessionMagics):
 
         In [1]: %fabric_connect amqp://guest:guest@localhost/ --domain my_project
         In [2]: %fabric_connect amqp://ann@node1,node2,node3/     # a cluster: tried in turn
+        In [3]: %fabric_connect amqp://ann@staging/ --as staging  # beside the first one
 
         The default URI is that of %config FabricMagics.uri or the environment variable AMQP_URL;
         without these an embedded broker for development is found or started. If the URI has no
@@ -61,6 +76,12 @@ class ConnectingMagics(SessionMagics):
         and the services of its domain; the variable `fabric` holds the connector. Run again with
         the same settings, it keeps the connection and all that is open; with other settings it
         shows what has ended.
+
+        A domain is a group of services that find each other, and this notebook, by short names.
+
+        With --as, connections of other names stay open. The newest is in use: the magics and
+        `fabric` use it, until %fabric_use chooses another one; %fabric_call staging/my_app.multiply
+        calls by a connection that is not in use.
         """
         with self._usage_errors(self.fabric_connect.parser):
             args = self._parse(self.fabric_connect.parser, line, local_ns)
@@ -69,6 +90,7 @@ class ConnectingMagics(SessionMagics):
                 self.session.connect(
                     self._settings(uri, args),
                     timeout=args.timeout or self.connect_timeout,
+                    name=args.name,
                     retry=args.timeout is not None,
                     sample=self.sample,
                     notes=notes,
@@ -133,16 +155,51 @@ class ConnectingMagics(SessionMagics):
 
     @with_raw_line
     @magic_arguments()
+    @argument("name", type=connection_name, help="Name of the connection.")
+    @line_magic
+    def fabric_use(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
+        """Use another open connection: the magics and the variable `fabric` use it from now on.
+
+        In [4]: %fabric_use staging
+
+        The connection that was opened without --as is named default. Streams, views and served
+        methods keep the connection with which they were opened; a served function calls others by
+        its own.
+        """
+        with self._usage_errors(self.fabric_use.parser):
+            args = self._parse(self.fabric_use.parser, line, local_ns)
+            wait(self.session.use(args.name))
+
+    @with_raw_line
+    @magic_arguments()
+    @line_magic
+    def fabric_connections(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
+        """Show the open connections and the one in use, live under the cell.
+
+        In [5]: %fabric_connections
+        """
+        with self._usage_errors(self.fabric_connections.parser):
+            self._parse(self.fabric_connections.parser, line, local_ns)
+            wait(self.session.show_connections())
+
+    @with_raw_line
+    @magic_arguments()
+    @argument(
+        "name", nargs="?", type=connection_name, help="Name of the connection; that in use if none."
+    )
     @argument("--grace", type=seconds, default=0.0, help="Seconds that in-flight calls may take.")
     @line_magic
     def fabric_disconnect(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Disconnect: services end, streams and logs keep the rows received so far.
 
         In [9]: %fabric_disconnect
+        In [9]: %fabric_disconnect staging
+
+        If other connections are open, none of them is in use until %fabric_use chooses one.
         """
         with self._usage_errors(self.fabric_disconnect.parser):
             args = self._parse(self.fabric_disconnect.parser, line, local_ns)
-            wait(self.session.disconnect(args.grace))
+            wait(self.session.disconnect(args.name, args.grace))
 
 
 def _prompt(prompt: str) -> str:

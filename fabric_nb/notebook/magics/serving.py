@@ -91,19 +91,20 @@ class ServingMagics(SessionMagics):
         In [7]: %fabric_rerun mean --debug
         In [8]: %fabric_rerun --list
 
+        The last call is that of all connections; `staging/mean` is one of the connection staging.
         Returns the function's result in this notebook; the caller receives nothing.
         """
         __tracebackhide__ = True
         with self._usage_errors(self.fabric_rerun.parser):
             args = self._parse(self.fabric_rerun.parser, line, local_ns)
-            member = self.session.member
+            member, call = self.session.failed_call(args.call)
             # Not at the top, because loading the extension must be quick.
             from fabric_nb.notebook.rerun import Rerun, show_failures
 
             if args.list:
                 show_failures(member.calls.failures)
                 return None
-            rerun = Rerun.prepare(member, self._user_shell.user_ns, args.call)
+            rerun = Rerun.prepare(member, self._user_shell.user_ns, call)
         print(f"{rerun}, again:")  # noqa: T201 - output of a magic
         if not args.debug:
             return rerun.run()

@@ -25,10 +25,12 @@ class ConnectionCard(PageView):
 
     Attributes:
         notes: permanent remarks, for instance on the kind of broker.
+        name: name of the connection; empty for the only one.
     """
 
     fabric: FabricMember
     notes: tuple[str, ...] = ()
+    name: str = ""
     _services: Services = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +53,7 @@ class ConnectionCard(PageView):
         facts = Table(
             ["", " "],
             [
+                *([["connection", self.name]] if self.name else []),
                 ["broker", f"{fabric.uri}  {fabric.broker}".strip()],
                 ["domain", fabric.domain],
                 ["this notebook", fabric.name.local],
@@ -92,8 +95,15 @@ def _table(services: Sequence[ServiceFacts], now: float) -> Table:
     return Table(columns, rows, frozenset({"instances"}))
 
 
+@dataclass(eq=False)
 class NoConnection(PageView):
-    """Page of a notebook that is not connected."""
+    """Page of a notebook without a current connection.
+
+    Attributes:
+        others: names of the open connections.
+    """
+
+    others: Sequence[str] = ()
 
     def version(self) -> Hashable:
         """Return None, because the page never changes."""
@@ -101,8 +111,10 @@ class NoConnection(PageView):
 
     def page(self) -> Page:
         """Return a badge and the instruction to connect."""
+        choice = f"Choose one of {', '.join(self.others)} with %fabric_use, or connect"
+        connect = choice if self.others else "Connect"
         return Page(
             title="Fabric",
             badges=[Badge("not connected", "quiet")],
-            notes=["Connect with %fabric_connect, then run this cell again."],
+            notes=[f"{connect} with %fabric_connect, then run this cell again."],
         )
