@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from fabric_nb.fabric.rpc.call_report import CallReport, Silence
@@ -147,12 +148,14 @@ class InFlightCalls(dict[str, InFlightCall]):
     def _check(self) -> None:
         self._stop()
         now = asyncio.get_running_loop().time()
-        next_check = now + OLD
-        for call in tuple(self.values()):
+        next_check, due = now + OLD, []
+        for call in self.values():
             if call.deadline <= now:
-                call.fail(TimeoutError())
+                due.append(call)
             else:
                 next_check = min(next_check, call.deadline)
+        for call in sorted(due, key=attrgetter("deadline")):
+            call.fail(TimeoutError())
         if self:
             self._check_at(max(next_check, now + RESOLUTION))
         if any(now - call.since >= OLD and not call.answering for call in self.values()):
