@@ -68,8 +68,8 @@ def own_errors(error: Error) -> list[str]:
     """Return an error of the page as text, unless it is JupyterLab's or anywidget's own.
 
     JupyterLab requests a subshell for comms, and reports an error if the kernel is restarted before
-    the reply, whichever extension has comms. anywidget reports one if a busy machine needs more than
-    two seconds to load a widget; a test that looks at this widget does not find it.
+    the reply, whichever extension has comms. anywidget reports one if it needs more than two
+    seconds to load a widget; a test that looks at this widget does not find it.
     """
     text = error.stack or str(error)
     return [] if any(known in text for known in KNOWN_ERRORS) else [text]
