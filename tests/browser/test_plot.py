@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
+import pytest
 from playwright.async_api import Locator, expect
 
 from tests.browser.lab import LabNotebook, set_theme
@@ -81,19 +86,107 @@ async def test_colours_without_a_theme(notebook: LabNotebook) -> None:
 
 
 async def test_values_at_the_pointer(notebook: LabNotebook) -> None:
-    """The legend shows the values at the pointer, and the x value beside it."""
-    chart = await show(notebook, "chart(12, y='price')")
-    canvas, moment = chart.locator("canvas"), chart.locator(".moment")
+    """A box beside the pointer has x and the value of each line there."""
+    chart = await show(notebook, "chart(12, y=['price', 'offer'])")
+    canvas, tip = chart.locator("canvas"), chart.locator(".tip")
     await painted(chart, BLUE)
-    last = await chart.locator(".value").inner_text()
     box = await canvas.bounding_box()
     assert box is not None
     await canvas.hover(position={"x": box["width"] / 2, "y": 100})
-    await expect(moment).to_contain_text("2026-11-25 12:00:00.0")
-    await expect(chart.locator(".value")).not_to_have_text(last)
+    await expect(tip.locator(".when")).to_contain_text("2026-11-25 12:00:00.0")
+    await expect(tip.locator(".entry")).to_have_text(
+        [re.compile(r"price6\d\."), re.compile(r"offer119\.")]
+    )
     await notebook.page.mouse.move(0, 0)
-    await expect(moment).to_have_text("")
-    await expect(chart.locator(".value")).to_have_text(last)
+    await expect(tip).to_be_hidden()
+
+
+async def view_of(notebook: LabNotebook) -> list[float]:
+    """Return the range that the chart shows, in seconds after its first row."""
+    view = await notebook.value("[at - chart.picture(9).extent[0] for at in chart._view or ()]")
+    return list(map(float, json.loads(view)))
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition is true."""
+    async with asyncio.timeout(60):
+        while not await condition():  # noqa: ASYNC110 - it is a condition of the kernel
+            await asyncio.sleep(0.05)
+
+
+async def test_zooming_and_moving(notebook: LabNotebook, screens: Path) -> None:
+    """A range is chosen by dragging, wheel and keys, and stays while rows arrive."""
+    chart = await show(notebook, "chart(30_000, y=['price', 'offer'])")
+    page, canvas, reset = notebook.page, chart.locator("canvas"), chart.get_by_text("Show all")
+    await painted(chart, BLUE)
+    await expect(reset).to_be_hidden()
+    box = await canvas.bounding_box()
+    assert box is not None
+    left, width, y = box["x"], box["width"], box["y"] + 100
+
+    async def drag(begin: float, end: float) -> None:
+        await page.mouse.move(left + begin * width, y)
+        await page.mouse.down()
+        await page.mouse.move(left + end * width, y, steps=4)
+        if begin == 0.5:
+            await page.screenshot(path=screens / "plot-brush.png")
+        await page.mouse.up()
+
+    async def changed(before: list[float]) -> list[float]:
+        async def differs() -> bool:
+            return await view_of(notebook) != before
+
+        await until(differs)
+        return await view_of(notebook)
+
+    await drag(0.5, 0.6)
+    low, high = await changed([])
+    assert 130 < low < 150
+    assert 25 < high - low < 35
+    await expect(reset).to_be_visible()
+    await notebook.execute("chart.rows.add(1000); chart.update()")
+    assert await view_of(notebook) == [low, high], "rows that arrive do not move it"
+    await page.mouse.wheel(0, -400)
+    narrow = await changed([low, high])
+    assert low < narrow[0] < narrow[1] < high, "a chart with the focus is zoomed by the wheel"
+    await page.screenshot(path=screens / "plot-zoomed.png")
+    await page.keyboard.down("Shift")
+    await drag(0.6, 0.4)
+    await page.keyboard.up("Shift")
+    panned = await changed(narrow)
+    assert panned[1] - panned[0] == pytest.approx(narrow[1] - narrow[0])
+    assert panned[0] > narrow[0]
+    await page.keyboard.press("-")
+    wide = await changed(panned)
+    assert wide[1] - wide[0] == pytest.approx(2 * (panned[1] - panned[0]))
+    await canvas.dblclick(position={"x": width / 2, "y": 100})
+    assert await changed(wide) == []
+    await expect(reset).to_be_hidden()
+
+
+async def test_hidden_lines_and_saved_pictures(notebook: LabNotebook, tmp_path: Path) -> None:
+    """The legend hides a line, also from the axis and from pictures saved as SVG and PNG."""
+    chart = await show(notebook, "chart(3_000, y=['price', 'load'])")
+    await painted(chart, ORANGE)
+    await chart.get_by_role("button", name="load").click()
+    await expect(chart.get_by_role("button", name="load")).to_have_attribute(
+        "aria-pressed", "false"
+    )
+    assert await notebook.value("chart._hidden") == "frozenset({'load'})"
+    saved = {}
+    for suffix in ("SVG", "PNG"):
+        async with notebook.page.expect_download() as download:
+            await chart.get_by_role("button", name=suffix).click()
+        file = await download.value
+        saved[suffix] = tmp_path / file.suggested_filename
+        await file.save_as(saved[suffix])
+    assert saved["SVG"].name == "kind-ticks-venue-img-src-x-onerror-window-hacked-1.svg"
+    drawing = ElementTree.parse(saved["SVG"]).getroot()
+    texts = [node.text for node in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert "price" in texts
+    assert "load" not in texts
+    assert "at (UTC)" in texts
+    assert saved["PNG"].read_bytes().startswith(b"\x89PNG")
 
 
 async def test_text_alternative_of_a_chart(notebook: LabNotebook) -> None:

@@ -5,6 +5,8 @@ export const TOP = 65534;
 export const COLOURS = ["#2f7fd6", "#d2691e", "#1f9d70", "#b5489b", "#7a64d0", "#c8434a"]; // as in static.py
 const BAR_FILL = 0.9; // as in static.py
 const FEW = 40; // values of a line up to which each has a dot
+const LINE_WIDTH = 1.4;
+const STEEP = 5; // mean pixels of height in each column from which a line is painted as columns
 
 /** Positions in pixels of a picture's columns and heights, in a rectangle that shows a range of x. */
 export class Projection {
@@ -58,7 +60,7 @@ function paintLine(context, picture, place, projection) {
   context.fillStyle = COLOURS[place];
   if (picture.kind === "bar") return paintBars(context, picture, place, projection);
   if (line.points) return paintPoints(context, line.points, projection);
-  context.lineWidth = 1.4;
+  context.lineWidth = LINE_WIDTH;
   context.lineJoin = "round";
   if (picture.kind === "area") {
     context.globalAlpha = picture.stacked ? 1 : 0.3;
@@ -71,6 +73,7 @@ function paintLine(context, picture, place, projection) {
     }
     context.globalAlpha = 1;
   }
+  if (!context.vector && isSteep(line, projection)) return paintColumns(context, line, projection);
   const ends = traceLine(context, line, projection);
   context.stroke();
   if (ends && ends.count <= FEW) paintDots(context, line, projection);
@@ -94,6 +97,39 @@ function traceLine(context, { first, second }, projection) {
     ends.count += 1;
   }
   return ends;
+}
+
+/** Whether a line goes up and down in most columns of pixels, as that of many rows does. */
+function isSteep({ first, second }, projection) {
+  if (projection.step > 2) return false;
+  let climb = 0;
+  let before = NO_VALUE;
+  for (let column = 0; column < first.length; column += 1) {
+    if (first[column] === NO_VALUE) continue;
+    climb += Math.abs(second[column] - first[column]);
+    if (before !== NO_VALUE) climb += Math.abs(first[column] - before);
+    before = second[column];
+  }
+  return climb * projection.height > STEEP * first.length;
+}
+
+/** Paint a steep line as a rectangle in each column, which takes a twentieth of the time of a stroke. */
+function paintColumns(context, { first, second }, projection) {
+  const [begin, end] = projection.visible(first.length);
+  const width = Math.max(1, projection.step);
+  let before = NO_VALUE;
+  for (let column = begin; column < end; column += 1) {
+    if (first[column] === NO_VALUE) continue;
+    let low = Math.min(first[column], second[column]);
+    let high = Math.max(first[column], second[column]);
+    if (before !== NO_VALUE) { // as far as the end of the column before, so that there is no gap
+      low = Math.min(low, before);
+      high = Math.max(high, before);
+    }
+    before = second[column];
+    const top = projection.y(high);
+    context.fillRect(projection.x(column) - width / 2, top - LINE_WIDTH / 2, width, projection.y(low) - top + LINE_WIDTH);
+  }
 }
 
 function paintDots(context, { first }, projection) {

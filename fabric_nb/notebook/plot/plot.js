@@ -21,6 +21,7 @@ const HELP = [
 ].join("\n");
 const MINUTE = 60;
 const DAY = 86400;
+const DATE = "2026-11-25 ".length;
 
 function decoded(encoded, Type) {
   return new Type(Uint8Array.from(atob(encoded), (char) => char.charCodeAt(0)).buffer);
@@ -83,12 +84,11 @@ class PlotView {
     this.what = make("span", "what");
     this.state = make("span", "state badge", { role: "status" });
     this.legend = make("span", "legend", { role: "group", "aria-label": "Lines" });
-    this.moment = make("span", "moment");
     this.tools = make("span", "tools");
     this.reset = this.tool("Show all", "Show all rows again (double-click, or 0)", () => this.lookAt(null));
     this.tool("SVG", "Save this picture as SVG", () => this.saveSvg());
     this.tool("PNG", "Save this picture as PNG", () => this.savePng());
-    this.head.append(this.title, this.what, this.state, this.legend, this.moment, this.tools);
+    this.head.append(this.title, this.what, this.state, this.legend, this.tools);
     this.area = make("div", "area");
     this.canvas = make("canvas", "", { tabindex: "0", role: "img", title: HELP });
     this.brush = make("div", "brush", { hidden: "" });
@@ -261,10 +261,8 @@ class PlotView {
       const hidden = this.hidden.has(line.name);
       setAttribute(entry, "aria-pressed", String(!hidden));
       setAttribute(entry, "title", `${line.name}: ${hidden ? "show" : "hide"} (Shift: show only this)`);
-      const last = this.column === null ? line.last : this.valueAt(line);
-      setText(value, hidden || line.hidden ? "" : last);
+      setText(value, hidden || line.hidden ? "" : line.last);
     });
-    setText(this.moment, this.column === null ? "" : this.momentText());
   }
 
   legendEntry() {
@@ -348,7 +346,10 @@ class PlotView {
     const [origin, width] = buckets;
     const begin = origin + Math.floor((value - origin) / width) * width;
     const text = (end) => axisText({ ...x, step: x.kind === "time" ? width : x.step }, end);
-    return x.kind === "time" && width >= DAY ? text(begin) : `${text(begin)} to ${text(begin + width)}`;
+    if (x.kind === "time" && width === DAY) return text(begin);
+    const [from, to] = [text(begin), text(begin + width)];
+    const sameDay = x.kind === "time" && width < DAY && from.slice(0, DATE) === to.slice(0, DATE);
+    return `${from} to ${sameDay ? to.slice(DATE) : to}`;
   }
 
   /** The column nearest to the pointer in which a line has a value; null if there is none. */

@@ -12,6 +12,7 @@ export class SvgRecorder {
     Object.assign(this, { width, height, measuring, fontFamily });
     Object.assign(this, { globalAlpha: 1, lineWidth: 1, strokeStyle: "#000", fillStyle: "#000" });
     Object.assign(this, { textAlign: "start", textBaseline: "alphabetic", weight: 400 });
+    this.vector = true; // so that lines are recorded as paths
     this.path = [];
     this.parts = [];
     this.clips = 0;
