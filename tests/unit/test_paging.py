@@ -11,7 +11,7 @@ import orjson
 import pandas as pd
 import pytest
 
-from fabric_nb.errors import InvalidArgument
+from fabric_nb.errors import InvalidArgument, RecordingError
 from fabric_nb.notebook.table.model import MAX_COLUMNS
 from fabric_nb.notebook.table.paging import MAX_PAGE, Choice, Page, PageRequest
 from fabric_nb.notebook.table.parts import MAX_BRANCHES, MAX_NODES, encoded_tree
@@ -292,6 +292,21 @@ async def test_rows_are_saved(suffix: str, tmp_path: Path, monkeypatch: pytest.M
     read = pd.read_csv(name) if suffix == "csv" else pd.read_parquet(name)
     assert read.to_dict("list") == {"n": [1, -2], "s": list(orders.df.s)}
     assert len(list(tmp_path.iterdir())) == 1  # noqa: ASYNC240 - no draft is left
+
+
+async def test_columns_of_a_parquet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values with fields that some lack are saved; a column of several types is an error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stream_export, "_PART", 1)
+    orders = UnconnectedStream()
+    orders.add_rows([{"v": {"a": 1}, "m": [1]}, {"v": {"b": "x"}, "m": ["x"]}, {}])
+    shown = stream_view(orders)
+    with pytest.raises(RecordingError, match="one type to a column, which 'm' has not: save a"):
+        await export(shown, "save", query(), name="rows.parquet")
+    shown.view.act("columns", [0])
+    await export(shown.again(), "save", query(), name="rows.parquet")
+    values = pd.read_parquet("rows.parquet").v.tolist()
+    assert values == [{"a": 1, "b": None}, {"a": None, "b": "x"}, None]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from fabric_nb.notebook.pages import Badge, Code, Spark
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel
 from fabric_nb.notebook.table.cells import ago, clock, encode, shown
 from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAILS, OMITTED_DETAIL, SAVED_ROWS
+from fabric_nb.notebook.table.paging import Choice
 from fabric_nb.notebook.table.parts import MAX_DETAIL
 from fabric_nb.notebook.table.static import static_forms
 
@@ -326,6 +327,10 @@ def test_a_saved_table_is_short() -> None:
     assert [row[0] for row in small.saved()["add"]] == list(range(980, 1000))
     assert small.saved()["head"]["notes"] == ["… and 980 older rows, not shown."]
     assert len(small.whole()["add"]) == 1000
+    wide = TableModel("t", [TEXT], paged=True)
+    wide.choices = [Choice(f"column {n}", "text", shown=n == 0) for n in range(1000)]
+    wide.diff()
+    assert len(orjson.dumps(wide.saved())) < 1_000 < 20_000 < len(orjson.dumps(wide.whole()))
     few = TableModel("t", [TEXT])
     few.put(0, ["row"])
     few.diff()

@@ -309,14 +309,16 @@ class TableModel:
         state = self.whole()
         every = state["add"]
         rows = _of_size(every[-SAVED_ROWS:] if self.follow else every[:SAVED_ROWS], MAX_SAVED)
-        if rows == every:
+        few = len(self._choices) <= MAX_COLUMNS
+        if rows == every and few:
             return state
         notes = self.cut_notes(len(every) - len(rows))
         head = {
             **state["head"],
             "notes": [*state["head"]["notes"][: -len(self.cut_notes()) or None], *notes],
         }
-        return {**state, "to": INCOMPLETE, "add": rows, "head": head}
+        choices: dict[str, Any] = {} if few else {"choices": []}
+        return {**state, "to": INCOMPLETE, "add": rows, "head": head, **choices}
 
     def encoded_cells(self, cells: Sequence[Value]) -> list[Wire]:
         """Return the cells of a row that is not in the model, for the browser."""

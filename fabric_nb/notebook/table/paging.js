@@ -68,11 +68,13 @@ export class Pager {
     this.selection = 0;
     this.took = 0; // milliseconds
     this.answeredAt = -Infinity;
+    this.layout = rows.layout;
     this.isAtEnd = () => false; // whether the view shows the newest rows, and follows them
   }
 
   dispose() {
-    this.setLost();
+    this.forget();
+    clearTimeout(this.wake);
   }
 
   /** Whether rows are filtered or sorted. */
@@ -90,6 +92,11 @@ export class Pager {
   get counts() {
     const [, held] = this.rows.held;
     return this.active && this.page ? [this.page.total, this.page.held] : [held, held];
+  }
+
+  /** Number of rows that cannot be scrolled to. */
+  get unlisted() {
+    return this.counts[0] - this.list().length;
   }
 
   /** State of a request that takes long; empty if there is none. */
@@ -149,17 +156,13 @@ export class Pager {
     }
   }
 
+  /** Forget all rows, as when there is no kernel. */
   forget() {
     clearTimeout(this.timer);
     this.timer = undefined;
     this.pending = this.page = null;
     this.byId.clear();
     this.problems.clear();
-  }
-
-  /** Forget everything, because there is no kernel. */
-  setLost() {
-    this.forget();
   }
 
   // -- requests
@@ -201,6 +204,11 @@ export class Pager {
 
   /** Select again, because rows have arrived; not all the time, because it costs time. */
   refresh() {
+    if (this.layout !== this.rows.layout) {
+      this.layout = this.rows.layout;
+      this.byId.clear(); // they have other columns
+      this.answeredAt = -Infinity;
+    }
     if (!this.active) return;
     this.dirty = true;
     if (this.pending || this.timer !== undefined) return;

@@ -95,7 +95,7 @@ export class TableView {
   setLost(badge) {
     this.head.lost = badge;
     this.lost = badge !== null;
-    this.pager.setLost();
+    this.pager.forget();
     this.root.classList.toggle("lost", badge !== null);
     this.actions.setLost(badge !== null);
     this.rows.stopClock(badge !== null);
@@ -178,12 +178,13 @@ export class TableView {
     return this.filter.toLowerCase().split(/\s+/).filter(Boolean);
   }
 
-  /** Content around the rows; without a kernel, a note counts the rows that it had. */
+  /** Content around the rows, with a note on those that are not listed, as without a kernel. */
   get shownHead() {
     const { head, held, ids } = this.rows;
-    const more = this.lost && held ? held[1] - ids.length : 0;
+    const more = held ? (this.lost ? held[1] - ids.length : this.pager.unlisted) : 0;
     if (more <= 0) return head;
-    return { ...head, notes: [`… and ${grouped(more)} older ${more === 1 ? "row" : "rows"}, not shown.`, ...head.notes] };
+    const which = this.sort && !this.lost ? "more" : "older";
+    return { ...head, notes: [`… and ${grouped(more)} ${which} ${more === 1 ? "row" : "rows"}, not shown.`, ...head.notes] };
   }
 
   get countText() {

@@ -18,7 +18,7 @@ from fabric_nb.notebook.table.paging import Choice, PagedRows, RequestedQuery
 from fabric_nb.notebook.table.parts import Payload
 from fabric_nb.notebook.views.base import TableView, unknown_action
 from fabric_nb.notebook.views.connection import check_interval, state_badge, with_other_domains
-from fabric_nb.notebook.views.stream_export import MAX_COPIED, code, target, tsv, write
+from fabric_nb.notebook.views.stream_export import code, target, tsv, write
 from fabric_nb.notebook.views.stream_rows import Snapshot, StreamRows
 
 if TYPE_CHECKING:
@@ -159,17 +159,14 @@ class StreamView(TableView):
         """Copy or save the rows that match, or return code that selects them."""
         if export == "frame":
             return Payload(code(self.stream, self._rows.applied(query), self._chosen_values))
-        if export == "copy":
-            rows = self._with_columns(await self._rows.frame(query, MAX_COPIED))
-            return Payload(await in_thread(tsv, rows))
-        path = target(str(options.get("name")), replace=options.get("replace") is True)
-        rows = self._with_columns(await self._rows.frame(query))
-        await in_thread(write, rows, path)
-        return f"Saved {counted(len(rows), 'row')} to {path.name}."
-
-    def _with_columns(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return rows with the columns that were chosen; with all, if none were."""
-        return rows if self.chosen is None else rows[[*self.chosen]]
+        saves = export == "save"
+        path = target(options) if saves else None
+        frame, positions = await self._rows.matching(query)
+        columns = [name for name in frame.columns if self.chosen is None or name in self.chosen]
+        if path is None:
+            return Payload(await in_thread(tsv, frame, positions, columns))
+        await in_thread(write, frame, positions, columns, path)
+        return f"Saved {counted(len(positions), 'row')} to {path.name}."
 
     @property
     def _chosen_values(self) -> Sequence[str] | None:

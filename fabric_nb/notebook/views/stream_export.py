@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython import get_ipython
 
-from fabric_nb.errors import InvalidArgument, one_line
+from fabric_nb.errors import InvalidArgument, RecordingError, one_line
 from fabric_nb.fabric.core.files import replacing
-from fabric_nb.fabric.data.recording import write_frame
+from fabric_nb.fabric.data.recording.columns import pyarrow
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fabric_nb.fabric.data.stream import Stream
     from fabric_nb.frames.query import Query
+    from fabric_nb.frames.time_conversion import Array as Positions
 
 MAX_COPIED = 5_000
 """Maximum number of rows that are copied."""
@@ -31,16 +32,16 @@ _FORMULA = ("=", "+", "-", "@")
 """First characters of a text that a spreadsheet computes."""
 
 
-def tsv(frame: pd.DataFrame) -> str:
-    """Return the first rows as tab-separated values, to be pasted into a spreadsheet.
+def tsv(frame: pd.DataFrame, positions: Positions, columns: Sequence[str]) -> str:
+    """Return rows as tab-separated values, to be pasted into a spreadsheet; run in a thread.
 
     The values come from other programs. So a text that a spreadsheet would compute is preceded by
     an apostrophe, which makes it a text there.
     """
-    columns = [frame[name].tolist() for name in frame.columns]
-    lines = ["\t".join(_tsv_cell(str(name)) for name in frame.columns)]
+    rows = frame[[*columns]].iloc[positions[:MAX_COPIED]]
+    lines = ["\t".join(map(_tsv_cell, columns))]
     size = len(lines[0])
-    for row in zip(*columns, strict=True):
+    for row in zip(*(rows[name].tolist() for name in columns), strict=True):
         line = "\t".join(map(_tsv_cell, row))
         size += len(line) + 1
         if size > MAX_TEXT:
@@ -68,13 +69,16 @@ def _json(value: object) -> str:
         return str(type(value).__name__)
 
 
-def target(name: str, *, replace: bool) -> Path:
+def target(options: Mapping[Any, Any]) -> Path:
     """Return the path of a file beside the notebook.
+
+    Args:
+        options: ``name`` of the file; ``replace`` is True to replace one that exists.
 
     Raises:
         InvalidArgument: the name is none, or the file exists and is not to be replaced.
     """
-    name = name.strip()
+    name, replace = str(options.get("name", "")).strip(), options.get("replace") is True
     path = Path(name)
     if not name or path.name != name or "\\" in name or path.suffix.lower() not in SUFFIXES:
         raise InvalidArgument(
@@ -86,21 +90,41 @@ def target(name: str, *, replace: bool) -> Path:
     return path
 
 
-def write(frame: pd.DataFrame, path: Path) -> None:
+def write(frame: pd.DataFrame, positions: Positions, columns: Sequence[str], path: Path) -> None:
     """Write rows to a file, which is replaced once it is complete; run in a thread.
 
     Raises:
-        RecordingError: it cannot be written, pyarrow is not installed, or Parquet cannot represent
-            a column's values.
+        RecordingError: pyarrow is not installed, or Parquet cannot represent a column's values.
         OSError: it cannot be written.
     """
+    chosen = frame[[*columns]]
+    starts = range(0, max(1, len(positions)), _PART)
+    parts = (chosen.iloc[positions[start : start + _PART]] for start in starts)
     if path.suffix.lower() == ".parquet":
-        write_frame(frame, path)
+        _write_parquet(list(parts), columns, path)
         return
     with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        for start in range(0, max(1, len(frame)), _PART):
-            part = frame.iloc[start : start + _PART]
+        for start, part in zip(starts, parts, strict=True):
             part.to_csv(file, index=False, header=start == 0)
+
+
+def _write_parquet(parts: Sequence[pd.DataFrame], columns: Sequence[str], path: Path) -> None:
+    pa = pyarrow()
+    table = pa.table({name: _arrow_column(pa, parts, name) for name in columns})
+    with replacing(path) as draft:
+        pa.parquet.write_table(table, draft)
+
+
+def _arrow_column(pa: Any, parts: Sequence[pd.DataFrame], name: str) -> Any:
+    """Return a column; its parts may have types that differ, as with fields that some lack."""
+    try:
+        tables = [pa.table({name: pa.Array.from_pandas(part[name])}) for part in parts]
+        return pa.concat_tables(tables, promote_options="permissive").column(0)
+    except pa.ArrowException:
+        raise RecordingError(
+            f"Parquet has one type to a column, which {name!r} has not: save a .csv file, or choose"
+            " other columns."
+        ) from None
 
 
 def code(stream: Stream, query: Query, columns: Sequence[str] | None) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from fabric_nb.fabric.data.stream import Stream
     from fabric_nb.frames.query import Query, Selection
+    from fabric_nb.frames.time_conversion import Array as Positions
 
     Numbers: TypeAlias = Sequence[int] | np.ndarray[Any, Any]
 
@@ -127,11 +128,10 @@ class StreamRows:
         columns = ((name, row[name].tolist()[0]) for name in frame.columns)
         return [(str(name), _plain_value(value)) for name, value in columns]
 
-    async def frame(self, requested: RequestedQuery, most: int | None = None) -> pd.DataFrame:
-        """Return the rows that match, with all columns; `most` of them at most."""
-        snapshot = Snapshot.of(self._stream)
-        selection = await selected(snapshot.frame, self.query(requested))
-        return snapshot.frame.iloc[selection.positions[:most]]
+    async def matching(self, requested: RequestedQuery) -> tuple[pd.DataFrame, Positions]:
+        """Return all rows, and the positions of those that match."""
+        frame = Snapshot.of(self._stream).frame
+        return frame, (await selected(frame, self.query(requested))).positions
 
     def applied(self, requested: RequestedQuery) -> Query:
         """Return the query of a view, without filters that are off."""
