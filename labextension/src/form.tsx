@@ -79,8 +79,8 @@ function makeForm(target: IFormTarget, actions: Actions): HTMLFormElement {
     }
   });
   const { showAnswer } = form;
-  form.showAnswer = (text, error) => {
-    showAnswer(text, error);
+  form.showAnswer = (text, error, final, field) => {
+    showAnswer(text, error, final, field);
     form.answer.scrollIntoView({ block: 'nearest' });
   };
   // Optional: only services on fabric_nb have docs.

@@ -1,6 +1,7 @@
 import { IDisposable } from '@lumino/disposable';
 import type { Kernel, KernelMessage } from '@jupyterlab/services';
 
+import { RequestError } from './errors';
 import { PanelModel } from './model';
 import {
   IProgress,
@@ -278,7 +279,7 @@ export class KernelLink implements IDisposable {
     clearTimeout(pending.timer);
     this._pending.delete(result.id);
     if (result.error) {
-      pending.reject(new Error(result.error));
+      pending.reject(new RequestError(result.error, result.field));
     } else {
       pending.resolve(result.text);
     }

@@ -106,6 +106,8 @@ export interface IResult {
   id: string;
   text: string;
   error: string;
+  /** Field of the form that the error is about. */
+  field?: string;
 }
 
 /** Progress of a call that was requested; empty if nothing is known. */

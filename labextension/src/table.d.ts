@@ -52,7 +52,12 @@ declare module '*/notebook/table/actions.js' {
     constructor(send: (message: Message) => void);
     onBegun(begun: { request: number }): void;
     onProgress(progress: { request: number; text: string }): void;
-    onAnswer(answer: { request: number; error: boolean; text: string }): void;
+    onAnswer(answer: {
+      request: number;
+      error: boolean;
+      text: string;
+      field: string;
+    }): void;
   }
 }
 
@@ -81,7 +86,12 @@ declare module '*/notebook/table/form.js' {
     readonly answer: HTMLElement;
     readonly values: [name: string, text: string][];
     readonly expressions: [name: string, expression: string][];
-    showAnswer: (text: string, error: boolean) => void;
+    showAnswer: (
+      text: string,
+      error: boolean,
+      final?: boolean,
+      field?: string
+    ) => void;
   }
 }
 

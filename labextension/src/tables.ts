@@ -5,7 +5,7 @@ import { IDisposable } from '@lumino/disposable';
 import { IRow, Rows } from '../../fabric_nb/notebook/table/rows.js';
 import { Actions, Message } from '../../fabric_nb/notebook/table/actions.js';
 import { IRowTool, TableView } from '../../fabric_nb/notebook/table/table.js';
-import { messageOf } from './errors';
+import { messageOf, RequestError } from './errors';
 import { Request } from './link';
 import { PanelModel } from './model';
 import { TableChanges, TableName } from './protocol';
@@ -36,14 +36,16 @@ export function sendActions(
     const controller = new AbortController();
     running.set(request, controller);
     let error = false;
+    let field = '';
     const text = await send(toRequest(action), controller.signal, progress =>
       actions().onProgress({ request, text: progress })
     ).catch((problem: unknown) => {
       error = true;
+      field = problem instanceof RequestError ? problem.field : '';
       return messageOf(problem);
     });
     running.delete(request);
-    actions().onAnswer({ request, error, text });
+    actions().onAnswer({ request, error, text, field });
   };
   return message => {
     if (message.type === 'action') {

@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
+from datetime import date
 from pathlib import Path
 
 import nbformat
@@ -81,12 +82,16 @@ async def test_a_method_is_called_from_its_form(connected: LabNotebook, screens:
     await form.get_by_label("count").fill("two")
     await form.get_by_role("button", name="Call", exact=True).click()
     answer = form.locator(".answer")
-    await expect(answer).to_contain_text("count is a number: write it as in 5 or 2.5.")
+    problem = form.locator(".field").filter(has_text="count").get_by_role("alert")
+    await expect(problem).to_have_text("count is a number: write it as in 5 or 2.5.")
+    await expect(form.get_by_label("count")).to_be_focused()
+    await expect(answer).to_be_empty()
     await form.get_by_label("express").select_option("True")
     await _picture(connected, screens, "form-by-type")
     await form.get_by_label("count").fill("2")
     await connected.page.keyboard.press("Enter")
     await expect(answer).to_contain_text("39.0")
+    await expect(problem).to_have_count(0)
     await expect(answer).to_contain_text(" ms")
 
 
@@ -131,25 +136,30 @@ async def test_a_call_is_edited_and_called_again(
     """A call opens to its arguments and result, and to a form that calls again, edited or not."""
     table = await show(connected, "%fabric_calls")
 
-    def quote(sku: str, amount: int, token: str) -> dict[str, float]:
-        return {sku: amount * 2.5}
+    def quote(sku: str, amount: int, token: str, day: date, tags: list[str]) -> dict[str, float]:
+        return {f"{sku} {day} {'+'.join(tags)}": amount * 2.5}
 
     server = await shop.serve({"quote": quote}, type="shop", id="desk")
     await connected.execute(
         "import asyncio\n"
         "while 'quote' not in ' '.join(fabric.registry.df.methods): await asyncio.sleep(0.05)\n"
-        "await fabric.call('shop.desk.quote', sku='green tea', amount=3, token='s3cret')"
+        "await fabric.call('shop.desk.quote', sku='green tea', amount=3, token='s3cret',"
+        " day='2026-12-01', tags=['a', 'b'])"
     )
     detail = await opened(table, "quote")
     await expect(detail).to_contain_text("sku = 'green tea'")
-    await expect(detail).to_contain_text("{'green tea': 7.5}")
+    await expect(detail).to_contain_text("{'green tea 2026-12-01 a+b': 7.5}")
     await expect(detail).not_to_contain_text("s3cret")
     form = detail.locator("form").first
     await expect(form.get_by_label("sku")).to_have_value("green tea")
+    await expect(form.get_by_label("day")).to_have_attribute("type", "date")
+    await expect(form.get_by_label("day")).to_have_value("2026-12-01")
+    await form.get_by_label("day").fill("2026-12-24")
+    await form.get_by_label("tags").fill("c, d")
     await form.get_by_label("amount").fill("4")
     await form.get_by_label("token").fill('"other"')
     await form.get_by_role("button", name="Call", exact=True).click()
-    await expect(form.locator(".answer")).to_contain_text("{'green tea': 10.0}")
+    await expect(form.locator(".answer")).to_contain_text("{'green tea 2026-12-24 c+d': 10.0}")
     await expect(table.locator(ROWS).filter(has_text="quote")).to_have_count(2)
     await _picture(connected, screens, "call-again")
     await server.close()

@@ -45,7 +45,7 @@ from fabric_nb.notebook.views.base import TableView, UnavailableTable
 from fabric_nb.notebook.views.calls import CallsView
 from fabric_nb.notebook.views.card import MAX_ROWS as CARD_ROWS
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
-from fabric_nb.notebook.views.form_values import kind_of, value_text
+from fabric_nb.notebook.views.form_values import InvalidField, kind_of, value_text
 from fabric_nb.notebook.views.logs import MAX_ROWS as MAX_RECORDS
 from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.maps import MapView
@@ -504,6 +504,7 @@ async def test_a_service_that_describes_nothing() -> None:
         ("datetime.date", {"2026-11-30": "2026-11-30"}),
         ("int | str", {"5": 5, "tea": "tea"}),
         ("list[int]", {"[1, 2]": [1, 2]}),
+        ("list[str]", {"tea, milk": ["tea", "milk"], '["a, b"]': ["a, b"], "5": ["5"]}),
         ("'str'", {"tea": "tea"}),
         ("str[", {"tea": "tea", "5": 5}),
     ],
@@ -525,12 +526,14 @@ def test_texts_mean_what_the_annotation_says(annotation: str, texts: dict[str, A
         ("bool", "1", "x is one of True, False"),
         ("Literal['EUR', 'USD']", "GBP", "x is one of EUR, USD"),
         ("list[int]", "tea", "x is not a value"),
+        ("list[str]", "[tea", "x is a list"),
     ],
 )
 def test_texts_that_the_annotation_excludes(annotation: str, text: str, error: str) -> None:
     """A text that means no value of the type is rejected, with what to write instead."""
-    with pytest.raises(InvalidArgument, match=error):
+    with pytest.raises(InvalidField, match=error) as caught:
         parse_arguments({"x": text}, f"(x: {annotation})")
+    assert caught.value.field == "x"
 
 
 TEXTS = ["tea", "5", "", " x", '"a"', "None", "null", "true", "[", "a\nb", "ß"]
@@ -552,6 +555,8 @@ def test_a_value_in_a_form_means_itself(value: object, annotation: str) -> None:
 
 def test_fields_of_a_form() -> None:
     """Required arguments come first; a choice lists its values, with the default as hint."""
+    days = argument_fields("(day: date | None, at: time, tags: list[str], since: datetime)")
+    assert [field.kind for field in days] == ["date", "time", "texts", "text"]
     fields = argument_fields("(*, a: bool = False, b: Literal['x', 'y'] = 'x', c: str, d=3)")
     assert fields == [
         Field("c", "str", required=True, kind="text"),

@@ -297,10 +297,13 @@ class Watcher:
             self._add_result(request, error=str(cancelled) or CANCELLED)
         except Exception as error:  # noqa: BLE001 - sent to the panel as the result
             name = "" if isinstance(error, FabricError) else f"{type(error).__name__}: "
-            self._add_result(request, error=f"{name}{error}")
+            field = str(getattr(error, "field", ""))
+            self._add_result(request, error=f"{name}{error}", field=field)
 
-    def _add_result(self, request: str, *, text: str = "", error: str = "") -> None:
-        result = {"id": request, "text": text, "error": plain(error, MAX_RESULT)}
+    def _add_result(
+        self, request: str, *, text: str = "", error: str = "", field: str = ""
+    ) -> None:
+        result = {"id": request, "text": text, "error": plain(error, MAX_RESULT), "field": field}
         self._results.append(result)
         self._recent.append(result)
 

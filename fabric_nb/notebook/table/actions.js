@@ -16,7 +16,7 @@ export class Actions {
   /**
    * @param control element that was used; marked as busy until the answer arrives
    * @param showAnswer shows a text; its second argument is true for an error, its third for the answer,
-   * which no progress follows
+   * which no progress follows, and its fourth the name of the field that the error is about
    * @param undo called if the action fails
    */
   request(name, value, control, showAnswer, undo = () => {}) {
@@ -59,13 +59,13 @@ export class Actions {
     if (pending.seconds) pending.showAnswer(pending.progress, false);
   }
 
-  onAnswer({ request, error, text }) {
+  onAnswer({ request, error, text, field }) {
     const pending = this.pending.get(request);
     if (!pending) return; // of another view
-    this.settle(request, text, error);
+    this.settle(request, text, error, field);
   }
 
-  settle(request, text, error) {
+  settle(request, text, error, field = "") {
     const { control, showAnswer, undo, cancel, timer } = this.pending.get(request);
     this.pending.delete(request);
     clearInterval(timer);
@@ -73,7 +73,7 @@ export class Actions {
     cancel.remove();
     control.removeAttribute("aria-busy");
     if (error) undo();
-    showAnswer(text, error, true);
+    showAnswer(text, error, true, field);
   }
 
   /** Fail pending and further actions while there is no kernel. */

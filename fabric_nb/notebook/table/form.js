@@ -5,6 +5,8 @@ import { expression, expressions } from "./python.js";
 
 export const MORE = "**"; // name of the field for further values by name
 const HINT = 'Values are JSON or Python literals, as in 5, "text" or [1, 2].';
+// Texts that an input of the kind accepts; it drops others.
+const PICKED = { date: /^(\d{4}-\d\d-\d\d)?$/, time: /^(\d\d:\d\d(:\d\d)?)?$/ };
 let hints = 0; // for unique ids
 
 export class FormView {
@@ -17,7 +19,7 @@ export class FormView {
     this.node = make("form");
     this.answer = make("pre", "answer", { role: "status" });
     this.inputs = fields.map((field) => this.makeField(field));
-    if (this.inputs.some(({ dataset, tagName }) => dataset.kind !== "text" && tagName === "INPUT")) this.makeHint();
+    if (this.inputs.some(({ dataset, tagName }) => !dataset.kind && tagName === "INPUT")) this.makeHint();
     if (submit) {
       const button = this.makeButton(submit, "submit");
       this.node.addEventListener("submit", (event) => {
@@ -44,9 +46,13 @@ export class FormView {
     );
   }
 
-  showAnswer = (text, error) => {
-    setText(this.answer, text);
+  /** Show a text below the form; an error that is about a field is shown at the field. */
+  showAnswer = (text, error, _, field = "") => {
+    const wrong = error ? this.inputs.find(({ name }) => name === field) : undefined;
+    for (const input of this.inputs) markInput(input, input === wrong ? text : "");
+    setText(this.answer, wrong ? "" : text);
     this.answer.classList.toggle("error", error);
+    wrong?.focus();
   };
 
   makeButton(label, type) {
@@ -65,7 +71,7 @@ export class FormView {
 
   makeField([name, hint, required, value = "", kind = "", choices = []]) {
     const node = make("label", "field");
-    const input = choices.length ? makeChoice(hint, choices) : makeInput(hint, value);
+    const input = choices.length ? makeChoice(hint, choices) : makeInput(hint, value, kind);
     input.name = name;
     input.required = required;
     input.value = value;
@@ -78,7 +84,19 @@ export class FormView {
   }
 }
 
-function makeInput(hint, value) {
+/** Show what is wrong with the text of a field; nothing if `problem` is empty. */
+function markInput(input, problem) {
+  if (!problem && !input.hasAttribute("aria-invalid")) return;
+  const node = input.parentNode;
+  if (!node.querySelector(".problem")) node.append(make("span", "problem", { role: "alert" }));
+  setText(node.querySelector(".problem"), problem);
+  if (problem) input.setAttribute("aria-invalid", "true");
+  else input.removeAttribute("aria-invalid");
+}
+
+function makeInput(hint, value, kind) {
+  const isPicked = PICKED[kind]?.test(value || "") ?? false;
+  if (isPicked) return make("input", "", { type: kind, title: hint });
   const input = make("input", "", { type: "text", placeholder: hint, spellcheck: "false", autocomplete: "off" });
   // Wide enough for its placeholder and value.
   input.style.width = `calc(${Math.min(40, Math.max(12, hint.length, value.length))}ch + 22px)`;

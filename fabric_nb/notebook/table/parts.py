@@ -111,7 +111,8 @@ class Field:
         hint: placeholder text.
         required: True if it must be filled in.
         value: text that it has at first.
-        kind: empty for JSON, a Python literal or words; ``text`` if its text is the value.
+        kind: empty for JSON, a Python literal or words; ``texts`` for several texts with
+            commas; ``text``, ``date`` or ``time`` if its text is the value.
         choices: texts to choose from; empty for an input.
     """
 

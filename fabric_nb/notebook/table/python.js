@@ -3,10 +3,11 @@
 /**
  * Return the Python expression for the text of a field.
  * @param text JSON, a Python literal, or text without quotes
- * @param kind "text" if the text is the value
+ * @param kind of the field: empty for JSON or a literal, "texts" for a list, else the text is the value
  */
 export function expression(text, kind) {
-  if (kind === "text") return isQuoted(text) || text === "None" ? text : JSON.stringify(text);
+  if (kind === "texts" && !/^[[({"']/.test(text)) return literal(text.split(",").map((item) => item.trim()).filter(Boolean));
+  if (kind && kind !== "texts") return isQuoted(text) || text === "None" ? text : JSON.stringify(text);
   try {
     return literal(JSON.parse(text));
   } catch {

@@ -246,19 +246,21 @@ class TableWidget(LiveWidget):
     def _on_end(self, request: int, task: asyncio.Task[Answer]) -> None:
         del self._tasks[request]
         try:
-            text, error = task.result(), False
+            text, error, field = task.result(), False, ""
         except asyncio.CancelledError as cancelled:
-            text, error = str(cancelled) or CANCELLED, True
+            text, error, field = str(cancelled) or CANCELLED, True, ""
         except Exception as failure:  # noqa: BLE001 - shown to the user
             text, error = str(failure) or type(failure).__name__, True
+            field = str(getattr(failure, "field", ""))
         if self.live:
-            self._answer(request, text, error=error)
+            self._answer(request, text, error=error, field=field)
 
     def _cancel(self, request: int) -> None:
         if task := self._tasks.get(request):
             task.cancel()
 
-    def _answer(self, request: int, text: str | None, *, error: bool) -> None:
+    def _answer(self, request: int, text: str | None, *, error: bool, field: str) -> None:
         shown = text if isinstance(text, Payload) else plain(text or "", MAX_ANSWER)
-        self.post({"type": "answer", "request": request, "error": error, "text": shown})
+        content = {"type": "answer", "request": request, "error": error, "text": shown}
+        self.post({**content, "field": field} if field else content)
         self.update()

@@ -146,7 +146,7 @@ def _filled(fields: Sequence[Field], arguments: Mapping[str, Any]) -> Iterator[F
 def _text(value: object, field: Field) -> str:
     if is_table(value) or masked(value) != value:
         raise ValueError(field.name)
-    text = value_text(value, "text" if field.kind == "text" or field.choices else "")
+    text = value_text(value, "text" if field.kind or field.choices else "")
     if len(text) > MAX_PREFILLED:
         raise ValueError(field.name)
     return text

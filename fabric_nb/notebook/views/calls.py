@@ -24,7 +24,7 @@ from fabric_nb.notebook.views.call_contents import (
 from fabric_nb.notebook.views.connection import state_badge
 from fabric_nb.notebook.views.form_call import call_from_form
 from fabric_nb.notebook.views.newest import append_newest
-from fabric_nb.notebook.views.saving import SAVE, save_form, save_result
+from fabric_nb.notebook.views.saving import FILE, SAVE, save_form, save_result
 
 MAX_ROWS = 2000
 MAX_OPENED = 20
@@ -118,7 +118,7 @@ class CallsView(TableView):
                 return None
             case str(form), dict(texts) if form.startswith(SAVE):
                 record = self.fabric.calls[int(form.removeprefix(SAVE))]
-                return asyncio.to_thread(save_result, record, str(texts.get("file", "")))
+                return asyncio.to_thread(save_result, record, str(texts.get(FILE, "")))
             case call, dict(texts):
                 return call_from_form(self.fabric, call, texts)
         raise unknown_action(name)

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire.names import is_method
 from fabric_nb.libraries import is_table
 from fabric_nb.notebook.pages import glimpse
 from fabric_nb.notebook.table import Field, Form
-from fabric_nb.notebook.views.form_values import choices, kind_of, parse
+from fabric_nb.notebook.views.form_values import InvalidField, choices, kind_of, parse
 
 MAX_FORMS = 30
 _FURTHER = '{"name": value}'
@@ -97,7 +96,7 @@ def parse_arguments(texts: Mapping[str, Any], signature: str = "") -> dict[str, 
     """Parse the texts of a form's fields, as the signature of the method says; see `parse`.
 
     Raises:
-        InvalidArgument: a text means no value of its type, or a name is given twice.
+        InvalidField: a text means no value of its type, or a name is given twice.
     """
     annotations = {
         parameter.name: _annotation(parameter)
@@ -111,9 +110,9 @@ def parse_arguments(texts: Mapping[str, Any], signature: str = "") -> dict[str, 
     if MORE in texts:
         more = parse(MORE, texts[MORE])
         if not isinstance(more, dict) or not all(isinstance(name, str) for name in more):
-            raise InvalidArgument('Write further arguments by their names, as in {"x": 5}.')
+            raise InvalidField('Write further arguments by their names, as in {"x": 5}.', MORE)
         if twice := more.keys() & values.keys():
-            raise InvalidArgument(f"{min(twice)} is given twice.")
+            raise InvalidField(f"{min(twice)} is given twice.", MORE)
         values |= more
     return values
 

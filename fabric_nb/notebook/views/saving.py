@@ -12,9 +12,12 @@ from fabric_nb.fabric.rpc.history import CallRecord
 from fabric_nb.libraries import is_table
 from fabric_nb.notebook.pages import counted
 from fabric_nb.notebook.table import Field, Form
+from fabric_nb.notebook.views.form_values import InvalidField
 
 SAVE = "save "
 """Beginning of the name of the form that saves the result of a call, before its number."""
+FILE = "file"
+"""Name of its field."""
 TABLE_SUFFIXES = (".csv", ".parquet", ".json")
 
 
@@ -27,7 +30,7 @@ def save_form(record: CallRecord) -> Form | None:
         f"{SAVE}{record.number}",
         "Save the result",
         "The file is beside the notebook: .json, or .csv and .parquet for a DataFrame.",
-        [Field("file", required=True, value=file, kind="text")],
+        [Field(FILE, required=True, value=file, kind="text")],
         submit="Save",
     )
 
@@ -48,17 +51,18 @@ def save_result(record: CallRecord, file: str) -> str:
     suffix = path.suffix.lower()
     allowed = TABLE_SUFFIXES if is_table(result) else (".json",)
     if suffix not in allowed:
-        raise InvalidArgument(
+        raise InvalidField(
             f"A {type(result).__name__} is saved as {' or '.join(allowed)}: {path.name!r} ends with"
-            f" {suffix or 'none of them'}."
+            f" {suffix or 'none of them'}.",
+            FILE,
         )
     if path.exists():
-        raise InvalidArgument(f"{path} exists: enter another name.")
+        raise InvalidField(f"{path} exists: enter another name.", FILE)
     try:
         with replacing(path) as draft:
             _write(draft, suffix, result, record.number)
     except (OSError, ImportError) as error:
-        raise InvalidArgument(f"{path} cannot be written: {error}.") from None
+        raise InvalidField(f"{path} cannot be written: {error}.", FILE) from None
     return f"Saved {path}, {counted(path.stat().st_size, 'byte')}."
 
 
