@@ -9,6 +9,7 @@ from itertools import islice
 
 from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
 
+from fabric_nb.fabric.data.plotting import HOWS, KINDS
 from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.wire.logs import LEVELS
 from fabric_nb.notebook.arguments import find_call, split_connection, words
@@ -34,6 +35,16 @@ _PYTHON = re.compile(
 """A call of a function with a name in quotes, up to the cursor."""
 _TAKE_CALLS = frozenset(("call", "call_stream", "start", "map", "map_stream", "trace", "bench"))
 _TAKE_FILES = frozenset(("--record",))
+_WIDTHS = ("1s", "10s", "1min", "10min", "1h", "1D")
+_OPTION_VALUES: dict[tuple[str, str], Sequence[str]] = {
+    ("fabric_logs", "--level"): LEVELS,
+    ("fabric_logs", "-l"): LEVELS,
+    ("fabric_stream", "--kind"): KINDS,
+    ("fabric_stream", "--how"): HOWS,
+    ("fabric_stream", "--every"): _WIDTHS,
+    ("fabric_stream", "--window"): _WIDTHS,
+}
+"""Values of options that take one of a few, or suggestions."""
 _ARGUMENT = re.compile(r"[,\s]((?:[^\W\d]\w*=)?['\"]?\w*)\Z")
 """The argument of a call that is being typed."""
 SECTIONS = ("services", "statistics", "calls", "serving", "streams", "logs", "graph")
@@ -145,8 +156,8 @@ def _candidates(
 ) -> Iterator[str]:
     if fragment.startswith("-"):
         yield from sorted(candidates.options.get(magic, ()))
-    elif before in ("--level", "-l") and magic == "fabric_logs":
-        yield from LEVELS
+    elif values_of_option := _OPTION_VALUES.get((magic, before)):
+        yield from values_of_option
     elif before in ("--service", "-s") and magic == "fabric_logs":
         yield from services_and_instances(fragment, candidates.services)
     elif magic == "fabric_stop":

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
+from fabric_nb.fabric.data.plotting import HOWS, KINDS
 from fabric_nb.fabric.wire.names import is_part
 
 DEFAULT_DOMAIN = "my_project"
@@ -206,6 +207,16 @@ STREAM = (
     option("--arrival", action="store_true", help="add the time of arrival as column arrival"),
     option("--record", help="record to this .parquet or .jsonl file"),
 )
+PLOT = (
+    option("--plot", type=names, help="show a chart of these columns: a,b"),
+    option("--kind", choices=list(KINDS), help="kind of the chart (default: line)"),
+    option("--every", type=unquoted, help="width of a bucket of the chart, as in 1min"),
+    option("--how", choices=list(HOWS), help="value of a bucket"),
+    option("--by", type=unquoted, help="column whose values are drawn by themselves"),
+    option("--window", type=unquoted, help="newest part that the chart shows, as in 5min"),
+    option("--utc", action="store_true", help="show the times of the chart in UTC"),
+)
+"""Options of a chart; with any of them, one is shown."""
 SERVICES = (
     option("--type", help="only this type"),
     option("--id", help="only this id"),

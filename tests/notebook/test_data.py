@@ -136,10 +136,20 @@ async def test_a_chart_of_a_stream(notebook: Notebook, watcher: AmqBrokerConnect
     wrong = await notebook.execute("s.plot(window='soon')")
     assert wrong.error is not None
     assert "window must be a span of time" in wrong.error.value
+    unknown = await notebook.execute("%fabric_stream kind=chart --kind bra")
+    assert "invalid choice: 'bra'" in error_text(unknown, "UsageError")
+    unknown = await notebook.execute("%fabric_stream kind=chart --plot price --every soon")
+    assert "every must be a span of time" in error_text(unknown, "InvalidArgument")
+    asked = await notebook.run(
+        "t = %fabric_stream kind=chart --plot price --every 1min --how count"
+    )
+    await watcher.publish_data(rows, {"kind": "chart"})
+    await asked.until(lambda cell: "last 1,000" in cell.displays[-1].text)
+    assert "count of price, every 1 min" in asked.displays[-1].text
     again = await notebook.run("s.plot('price')", cell_id="chart")
     assert len(again.outputs) == 2, "it is not shown a second time as the cell's value"
     assert await notebook.value("chart.live") == "False"
-    await notebook.run("%fabric_stop s")
+    await notebook.run("%fabric_stop s\n%fabric_stop t")
     await notebook.run("from fabric_nb.notebook import extension; extension._charts.close()")
     await again.until(lambda cell: cell.outputs[0].data == {})
     assert "<polyline" in again.outputs[1].html

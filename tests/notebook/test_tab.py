@@ -75,6 +75,8 @@ async def jedi(request: pytest.FixtureRequest, notebook: Notebook) -> bool:
         ("%fabric_call reports.make --no-c", ["--no-cancel"]),
         ("%fabric_map reports.make --no-c", ["--no-cancel"]),
         ("%fabric_stream --max", ["--max-rows"]),
+        ("%fabric_stream --plot total --how me", ["mean", "median"]),
+        ("%fabric_stream --kind b", ["bar"]),
         ("%fabric_stream service_id=rep", ["service_id=reports"]),
         ("%fabric_logs --level W", ["WARNING"]),
         ("%fabric_logs --service rep", ["reports"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from fabric_nb.notebook.arguments import InvalidLine
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.cells import assigned_variable
 from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
-from fabric_nb.notebook.options import STREAM, STREAM_NAME, count, read_options, unquoted
+from fabric_nb.notebook.options import PLOT, STREAM, STREAM_NAME, count, read_options, unquoted
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.connector import AmqBrokerConnector
@@ -28,7 +29,7 @@ class DataMagics(SessionMagics):
 
     @with_raw_line
     @magic_arguments()
-    @with_options(STREAM_NAME.with_names("-n"), *STREAM)
+    @with_options(STREAM_NAME.with_names("-n"), *STREAM, *PLOT)
     @argument("--domain", "-d", type=unquoted, help="Domain of the stream.")
     @argument("--max-rows", type=count, help="Maximum number of rows that are kept.")
     @argument("headers", nargs="*", help="name=value ... that messages must have")
@@ -39,6 +40,9 @@ class DataMagics(SessionMagics):
         In [6]: tx = %fabric_stream msg_type=CUSTOMER_TRANSACTIONS currency=USD
         In [7]: tx.df.tail()
         In [8]: tx = %fabric_stream currency=USD --record dollars.parquet
+        In [9]: tx = %fabric_stream msg_type=ORDER --plot total --every 1min --how sum --by sku
+
+        With any option of a chart, one is shown under the cell, as by `tx.plot("total", ...)`.
 
         With `--durable` or `--replay-from` RabbitMQ stores the messages under the `--name`, until
         `await tx.delete()`.
@@ -54,7 +58,8 @@ class DataMagics(SessionMagics):
         with self._usage_errors(self.fabric_stream.parser):
             args = self._parse(self.fabric_stream.parser, line, local_ns, expressions=True)
             args.max_rows = args.max_rows or self.max_rows
-            return wait(
+            chart = _chart_options(args)
+            stream = wait(
                 self.session.open_stream(
                     arguments.headers(args.headers, scope=self._scope(local_ns)),
                     read_options(StreamOptions, args),
@@ -63,6 +68,9 @@ class DataMagics(SessionMagics):
                     record=args.record,
                 )
             )
+            if chart:
+                stream.plot(**chart)
+            return stream
 
     @with_raw_line
     @magic_arguments()
@@ -85,6 +93,22 @@ class DataMagics(SessionMagics):
             headers = arguments.headers(args.headers, scope=scope)
             outcome = wait(_publish(self.session.fabric, value, headers))
             print(outcome)  # noqa: T201 - output of a magic
+
+
+def _chart_options(args: Namespace) -> dict[str, Any]:
+    """Return the options of a chart that are given; empty if none is.
+
+    Raises:
+        InvalidArgument: one of them is wrong.
+    """
+    names = ("plot", "kind", "every", "how", "by", "window", "utc")
+    given = {name: value for name in names if (value := getattr(args, name))}
+    given |= {"y": given.pop("plot")} if "plot" in given else {}
+    if given:
+        from fabric_nb.notebook.plot.options import chart_options  # it imports pandas
+
+        chart_options(**given)
+    return given
 
 
 async def _publish(fabric: AmqBrokerConnector, data: Any, headers: Mapping[str, Any]) -> str:

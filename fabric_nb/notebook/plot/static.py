@@ -20,6 +20,14 @@ COLOURS = ("#2f7fd6", "#d2691e", "#1f9d70", "#b5489b", "#7a64d0", "#c8434a")
 BAR_FILL = 0.9
 """Fraction of the width of a bucket that its bar takes; plot_marks.js has the same."""
 
+_SHAPES = (
+    ".line{fill:none;stroke-width:1.4;stroke-linejoin:round}",
+    ".area{stroke:none;opacity:.3}",
+    ".area.stacked{opacity:1}",
+    ".points{fill:none;stroke-width:3;stroke-linecap:round;opacity:.8}",
+)
+"""Rules of the shapes of lines."""
+
 # See `table.static.STYLE`.
 STYLE = """<style>
 .jp-OutputArea-child:has(.fabric-plot)+.jp-OutputArea-child:has(.fabric-plot-last),
@@ -30,11 +38,16 @@ STYLE = """<style>
 font:12px var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-ui-font-color1,inherit)}
 .fabric-plot-last text{fill:currentColor}
 .fabric-plot-last .grid{stroke:var(--jp-border-color2,#8886);stroke-width:1}
-.fabric-plot-last .line{fill:none;stroke-width:1.4;stroke-linejoin:round}
-.fabric-plot-last .area{stroke:none;opacity:.3}
-.fabric-plot-last .area.stacked{opacity:1}
-.fabric-plot-last .points{fill:none;stroke-width:3;stroke-linecap:round;opacity:.8}
-</style>"""
+"""
+STYLE += "".join(f".fabric-plot-last {rule}" for rule in _SHAPES) + "</style>"
+
+_DOCUMENT_STYLE = "".join(
+    (
+        "text{font:12px system-ui,sans-serif;fill:#333}",
+        ".grid{stroke:#ddd;stroke-width:1}",
+        *_SHAPES,
+    )
+)
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 12, 26, 40
 
@@ -61,6 +74,24 @@ def chart_svg(picture: Picture) -> str:
     label = escape("; ".join(picture.summary()), None)
     box = f"0 0 {WIDTH} {HEIGHT}"
     return f'<svg viewBox="{box}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def svg_document(picture: Picture) -> str:
+    """Return the chart as a document that shows it by itself, with its title and description."""
+    title = "".join(
+        f'<text x="{_LEFT if index else 12}" y="{16 + 16 * index}"{weight}>{escape(text)}</text>'
+        for index, (text, weight) in enumerate(
+            [(picture.title, ' font-weight="600"'), *((text, "") for text in picture.notes)]
+        )
+    )
+    head = 24 + 16 * len(picture.notes)
+    drawing = chart_svg(picture).replace("<svg ", f'<svg y="{head}" height="{HEIGHT}" ', 1)
+    size = f'width="{WIDTH}" height="{HEIGHT + head}" viewBox="0 0 {WIDTH} {HEIGHT + head}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{_DOCUMENT_STYLE}</style>'
+        f'<rect width="100%" height="100%" fill="#fff"/>{title}'
+        f"{drawing if picture.lines else ''}</svg>\n"
+    )
 
 
 def _marks(picture: Picture, index: int) -> str:

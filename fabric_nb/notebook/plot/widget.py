@@ -16,7 +16,7 @@ from fabric_nb.notebook.pages import TOKENS, plain
 from fabric_nb.notebook.plot.picture import Picture
 from fabric_nb.notebook.plot.selection import Range
 from fabric_nb.notebook.plot.source import Source
-from fabric_nb.notebook.plot.static import COLUMNS, static_forms
+from fabric_nb.notebook.plot.static import COLUMNS, static_forms, svg_document
 from fabric_nb.notebook.plot.wall_clock import clock_of
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,15 @@ class PlotWidget(LiveWidget):
     def forms(self) -> dict[str, str]:
         """Return the static copy as HTML and text."""
         return static_forms(self.picture(COLUMNS))
+
+    def svg(self) -> str:
+        """Return the chart as an SVG document.
+
+        Example::
+
+            Path("orders.svg").write_text(chart.svg())
+        """
+        return svg_document(self.picture(COLUMNS))
 
     def show(self, execution: object = None) -> None:
         """Display the chart and its static copy under the running cell."""
