@@ -10,9 +10,10 @@
   9,000 log records: the difference between waiting with and without it.
 - flow: 2,000 messages per second, then 200,000 rows per second in batches, with the stream's view
   and a chart shown: losses, stalls of the event loop, latency of queued cells, memory.
-- browser: a table of a thousand rows ten times a second, a chart, the statistics of a thousand
-  services without and with the panel, and the panel with a thousand services beside 2,000 messages
-  per second, in JupyterLab in Chromium.
+- browser: a table of a thousand rows ten times a second, a chart, the table of a stream of a
+  million rows, filtered and sorted, the statistics of a thousand services without and with the
+  panel, and the panel with a thousand services beside 2,000 messages per second, in JupyterLab in
+  Chromium.
 - tab: latency of Tab in a kernel that has discovered a thousand services of ten methods each.
 - registry: memory and CPU usage of their discovery, with statistics that change each time.
 
@@ -349,11 +350,59 @@ async def measure_browser(seconds: float, uri: str) -> list[Verdict]:
                     Verdict(f"{name}: frames/s", "at least", 50, _single(seen["frames"])),
                     Verdict(f"{name}: longest task, ms", "at most", 100, _single(seen["longest"])),
                 ]
+            verdicts += await _measure_selection(notebook, seconds)
             verdicts += await _measure_statistics(notebook, seconds, uri)
             verdicts += await _measure_waterfall(notebook, seconds, uri)
             verdicts += await _measure_panel(notebook, seconds, uri)
             await notebook.close()
             await browser.close()
+    return verdicts
+
+
+ROWS_ARRIVE = """
+import gc
+gc.freeze()  # a collection of a million nested values blocks the loop, with or without a table
+async def arrive(seconds):
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        scenes.add_orders(stream, 200)
+        await asyncio.sleep(0.1)
+"""
+
+
+async def _measure_selection(notebook: LabNotebook, seconds: float) -> list[Verdict]:
+    """Measure the table of a stream of a million rows, to which 2,000 a second are added."""
+    from playwright.async_api import expect
+
+    from tests.browser.test_speed import WATCH as FRAMES
+
+    page, verdicts = notebook.page, []
+    await notebook.run("from tests.browser import scenes\nstream = scenes.orders(1_000_000)")
+    table = notebook.panel.locator(".fabric-table")
+    await expect(table.locator(".count")).to_have_text("1,000,000 rows")
+    await notebook.execute(WATCH + ROWS_ARRIVE)
+    words = table.get_by_label("Filter rows")
+    heading = table.get_by_role("columnheader", name="price").get_by_role("button")
+    for name, act in (
+        ("newest rows", None),
+        ("filtered", lambda: words.fill("green o12")),
+        ("filtered and sorted", heading.click),
+        ("sorted", lambda: words.fill("")),
+    ):
+        await notebook.execute("monitor.busiest = 0.0; used = time.process_time()")
+        await notebook.execute(f"arriving = asyncio.ensure_future(arrive({seconds}))")
+        if act is not None:
+            await act()
+        seen = await page.evaluate(FRAMES, seconds - 0.5)
+        await notebook.execute("await arriving; used = time.process_time() - used")
+        stall = 1000 * float(await notebook.value("monitor.busiest"))
+        share = 100 * float(await notebook.value("used")) / seconds
+        print(f"stream of a million rows, {name}: {share:.0f} % of a core in the kernel")
+        verdicts += [
+            Verdict(f"stream, {name}: frames/s", "at least", 50, _single(seen["frames"])),
+            Verdict(f"stream, {name}: CPU time of a stall, ms", "at most", 50, _single(stall)),
+        ]
+    await notebook.execute("monitor.task.cancel(); gc.unfreeze()")
     return verdicts
 
 

@@ -160,6 +160,16 @@ async def test_values_of_a_row() -> None:
     ]
 
 
+async def test_times_of_older_rows() -> None:
+    """The times of a page are exact, also if the newest ones have less digits."""
+    orders = UnconnectedStream()
+    orders.add_rows([{"at": "2026-11-30 12:00:00.25"}])
+    orders.add_rows([{"at": "2026-11-30 12:00:01"}] * 300)
+    shown = stream_view(orders)
+    assert shown.cells[-1] == ["2026-11-30 12:00:01"]
+    assert (await page(shown, 0)).cells[0] == ("2026-11-30 12:00:00.250",)
+
+
 async def test_a_column_with_an_index_is_filtered_and_sorted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

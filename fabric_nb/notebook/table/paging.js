@@ -7,6 +7,7 @@ const MAX_LISTED = 600_000; // rows that can be scrolled through; paging.py has 
 const SHARE = 10; // rows are selected again after this multiple of the time that it took
 const MIN_PERIOD = 300; // and at least so many milliseconds later
 const PATIENCE = 500; // milliseconds before the state of a request is shown
+const LOST_AFTER = 60_000; // milliseconds without an answer, from a kernel that sends other messages
 
 /** Ids of consecutive rows, as an array has them. */
 class HeldIds {
@@ -209,6 +210,7 @@ export class Pager {
       this.byId.clear(); // they have other columns
       this.answeredAt = -Infinity;
     }
+    if (this.pending && performance.now() - this.pending.since > LOST_AFTER) this.pending = null;
     if (!this.active) return;
     this.dirty = true;
     if (this.pending || this.timer !== undefined) return;

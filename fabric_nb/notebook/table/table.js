@@ -337,9 +337,15 @@ export class TableView {
     const label = this.rows.columns[index].label;
     if (this.sort?.index !== index) this.sort = { index, label, descending: false };
     else this.sort = this.sort.descending ? null : { index, label, descending: true };
-    this.viewport.scrollTop = 0;
+    this.scrollToStart();
     if (this.paged) this.selectSorted();
     else this.changed();
+  }
+
+  /** Scroll to the first row, or to the newest one if that is at the end. */
+  scrollToStart() {
+    if (this.rows.follow && !this.sort) this.scroller.atEnd = true;
+    else this.viewport.scrollTop = 0;
   }
 
   /** Let the kernel sort. */
@@ -357,7 +363,7 @@ export class TableView {
 
   setFilter(text) {
     this.filter = text;
-    this.viewport.scrollTop = 0;
+    this.scrollToStart();
     if (this.paged) this.pager.setWords(text);
     else this.changed();
   }

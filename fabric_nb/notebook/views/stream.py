@@ -1,4 +1,4 @@
-"""Table of a data stream: counters, a chart of one column, and the newest rows."""
+"""Table of a data stream: counters, a chart of one column, the newest rows, and all others."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ class StreamView(TableView):
         return self._precisions != before
 
     def _timespec(self, column: pd.Series[Any]) -> str:
-        return TIMESPECS[self._precisions.get(column.name, 0)]
+        """Return the precision of a column of times; older rows may need a higher one."""
+        known = self._precisions.get(column.name, 0)
+        return TIMESPECS[max(known, _precision(column)) if column.dtype.kind == "M" else known]
 
     def act(self, name: str, value: object) -> Any:
         """Pause, resume, or choose the column of the chart or the columns of the table."""
@@ -159,8 +161,7 @@ class StreamView(TableView):
         """Copy or save the rows that match, or return code that selects them."""
         if export == "frame":
             return Payload(code(self.stream, self._rows.applied(query), self._chosen_values))
-        saves = export == "save"
-        path = target(options) if saves else None
+        path = target(options) if export == "save" else None
         frame, positions = await self._rows.matching(query)
         columns = [name for name in frame.columns if self.chosen is None or name in self.chosen]
         if path is None:
