@@ -16,6 +16,12 @@ SIZES = (1400, 900)
 THEMES = (("JupyterLab Dark", "dark"), ("JupyterLab Light", "light"))
 
 
+BLOCK = """(code) => {
+  jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({ code });
+}"""
+"""Function that runs code in the kernel, and does not wait for its end."""
+
+
 async def show(notebook: LabNotebook, rows: int = 5_000) -> Locator:
     """Show a stream of orders, and return its table."""
     await notebook.run(f"from tests.browser import scenes\n\nstream = scenes.orders({rows})")
@@ -36,7 +42,9 @@ async def test_all_rows_are_filtered_sorted_and_scrolled(notebook: LabNotebook) 
     await expect(count).to_have_text("5,000 rows")
     await table.locator(".scroller").evaluate("(node) => { node.scrollTop = 26 * 2000; }")
     await expect(cell(table, 2001, "order")).to_have_text("o2000")
+    await notebook.page.evaluate(BLOCK, "import time; time.sleep(1.5)")
     await table.get_by_label("Filter rows").fill("green o12")
+    await expect(count).to_have_text("Waiting for the running cell.")
     await expect(count).to_have_text("22 of 5,000 rows")
     await expect(cell(table, 1, "order")).to_have_text("o123")
     await table.get_by_role("columnheader", name="price").get_by_role("button").click()
@@ -71,6 +79,7 @@ async def test_columns_filters_and_values(notebook: LabNotebook, page: Page, scr
     await expect(problem).to_have_text("'abc' is no number: write > 5 or 5..10.")
     await table.get_by_label("extra 3", exact=True).uncheck()
     await expect(table.get_by_role("columnheader", name="extra 3")).to_have_count(0)
+    await expect(table.get_by_role("columnheader", name="price")).to_have_attribute("title", "> 99")
     await expect(table.get_by_role("columnheader", name="extra 13")).to_have_count(1)
     row = table.locator(ROWS).last
     await row.locator("td").nth(2).dblclick()  # the second click selects a word

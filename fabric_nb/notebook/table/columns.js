@@ -16,6 +16,7 @@ export class ColumnsPanel {
     this.pager = pager;
     this.choose = choose;
     this.choices = []; // [label, kind, shown] of each column
+    this.painted = null; // number of changes of the filters that are painted
     this.button = make("button", "tool", { type: "button", "aria-expanded": "false" });
     this.node = make("div", "columns-panel", { role: "group", "aria-label": "Columns" });
     this.node.hidden = true;
@@ -49,16 +50,18 @@ export class ColumnsPanel {
   toggle(open) {
     this.node.hidden = !open;
     this.button.setAttribute("aria-expanded", String(open));
+    this.painted = null;
     if (open) this.paint(this.choices);
     (open ? (this.search.hidden ? this.list.querySelector("input") : this.search) : this.button)?.focus();
   }
 
   paint(choices) {
+    const { filters: { size }, changes } = this.pager;
+    setText(this.button, size ? `Columns (${size} ${size === 1 ? "filter" : "filters"})` : "Columns");
+    const isPainted = choices === this.choices && changes === this.painted;
     this.choices = choices;
-    const { size } = this.pager.filters;
-    const filters = size ? ` (${size} ${size === 1 ? "filter" : "filters"})` : "";
-    setText(this.button, `Columns${filters}`);
-    if (this.node.hidden) return;
+    if (this.node.hidden || isPainted) return; // there may be a thousand columns
+    this.painted = changes;
     this.search.hidden = choices.length < MANY;
     this.clear.disabled = !size;
     fill(this.list, choices, () => this.makeColumn(), (node, choice, index) => this.paintColumn(node, choice, index));

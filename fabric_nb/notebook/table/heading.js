@@ -66,13 +66,15 @@ export class HeadingView {
     return cell;
   }
 
-  /** @param filtered labels of columns with a filter */
-  paintSort(sort, filtered) {
+  /** @param filters text of the filter of each column that has one, by label */
+  paintSort(sort, filters) {
     const direction = sort?.descending ? "descending" : "ascending";
     [...this.row.children].forEach((cell, index) => {
       if (cell === this.tools?.cell) return;
       setAttribute(cell, "aria-sort", sort?.index === index ? direction : "none");
-      cell.toggleAttribute("data-filtered", filtered.has(cell.querySelector(".label").textContent));
+      const filter = filters.get(cell.querySelector(".label").textContent) ?? "";
+      cell.toggleAttribute("data-filtered", filter !== "");
+      if (cell.title !== filter) cell.title = filter;
     });
   }
 }

@@ -61,6 +61,7 @@ export class Pager {
     this.sort = null; // [index of the column, label]
     this.descending = false;
     this.problems = new Map(); // index of a column -> why its filter is off
+    this.changes = 0; // of filters and problems
     this.error = ""; // why the last request failed
     this.byId = new Map(); // rows of the last page
     this.page = null; // the last page, if rows are filtered or sorted
@@ -138,12 +139,13 @@ export class Pager {
     if (text.trim()) this.filters.set(index, { label, kind, text });
     else this.filters.delete(index);
     this.problems.delete(index);
+    this.changes += 1;
     this.select();
   }
 
   clearFilters() {
     this.filters.clear();
-    this.problems.clear();
+    this.changes += 1;
     this.select();
   }
 
@@ -246,6 +248,7 @@ export class Pager {
   apply({ layout, took, total, listed, held, first, selection, problems, rows }) {
     this.took = took * 1000;
     this.problems = new Map(problems);
+    this.changes += 1;
     if (layout !== this.rows.layout) {
       this.dirty = true; // the columns have changed meanwhile
       return;

@@ -154,7 +154,7 @@ export class TableView {
     this.paintOwnTools();
     this.root.classList.toggle("head-only", !this.rows.columns.length && !this.rows.head.empty);
     const filters = this.paged ? [...this.pager.filters.values()] : [];
-    this.heading.paintSort(sort, new Set(filters.map(({ label }) => label)));
+    this.heading.paintSort(sort, new Map(filters.map(({ label, text }) => [label, text])));
     this.scroller.update(ids, {
       rowHeight,
       header: this.heading.height,
