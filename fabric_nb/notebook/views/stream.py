@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from fabric_nb.fabric.data.recording import Recording
     from fabric_nb.fabric.data.stream import Stream
+    from fabric_nb.notebook.views.stream_rows import Rows
 
 ROWS, COLUMNS = 100, 20
 CHART_ROWS = 200
@@ -104,26 +105,25 @@ class StreamView(TableView):
     def _fill_rows(self, model: TableModel, frame: pd.DataFrame, first: int) -> None:
         numbers = range(max(first, first + len(frame) - ROWS), first + len(frame))
         new = [number for number in numbers if number not in model]
-        if self._raise_precisions(self._columns_of(frame.iloc[len(frame) - len(new) :])):
+        if self._raise_precisions(self._columns_of(frame, slice(len(frame) - len(new), None))):
             new = list(numbers)  # earlier rows are rendered again, as precise as the new ones
-        for number, row in zip(new, self._cells(frame.iloc[len(frame) - len(new) :]), strict=True):
+        cells = self._cells(frame, slice(len(frame) - len(new), None))
+        for number, row in zip(new, cells, strict=True):
             model.put(number, row)
 
-    def _columns_of(self, frame: pd.DataFrame) -> Sequence[pd.Series[Any]]:
+    def _columns_of(self, frame: pd.DataFrame, rows: Rows) -> Sequence[pd.Series[Any]]:
         """Return the columns that are shown; empty ones for those that do not exist any more."""
         import pandas as pd
 
         missing = pd.Series([None] * len(frame), dtype=object)
-        return [
-            frame[choice.name] if choice.name in frame else missing.rename(choice.name)
-            for choice in self._shown
-        ]
+        return [frame.get(choice.name, missing).iloc[rows] for choice in self._shown]
 
-    def _cells(self, frame: pd.DataFrame) -> Sequence[Sequence[Value]]:
-        """Return the cells of rows, as they are shown."""
-        columns = self._columns_of(frame)
-        values = [_values(column, self._timespec(column)) for column in columns]
-        return list(zip(*values, strict=True)) if values else [()] * len(frame)
+    def _cells(self, frame: pd.DataFrame, rows: Rows) -> Sequence[Sequence[Value]]:
+        """Return the cells of rows, given by their positions, as they are shown."""
+        columns = self._columns_of(frame, rows)
+        return list(
+            zip(*(_values(column, self._timespec(column)) for column in columns), strict=True)
+        )
 
     def _raise_precisions(self, columns: Sequence[pd.Series[Any]]) -> bool:
         """Adapt the precision of time columns to new rows; return whether any was raised."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fabric_nb.frames.time_conversion import Array as Positions
 
     Numbers: TypeAlias = Sequence[int] | np.ndarray[Any, Any]
+    Rows: TypeAlias = slice | list[int]
 
 MAX_SELECTIONS = 4
 """Selections that are kept, so that views can be scrolled: their rows do not change meanwhile."""
@@ -81,14 +82,14 @@ class StreamRows:
     Args:
         stream: the stream.
         columns: returns all columns, as in the table's `choices`.
-        render: returns the cells of rows, as the table shows them.
+        render: returns the cells of rows at these positions, as the table shows them.
     """
 
     def __init__(
         self,
         stream: Stream,
         columns: Callable[[], Sequence[Choice]],
-        render: Callable[[pd.DataFrame], Sequence[Sequence[Value]]],
+        render: Callable[[pd.DataFrame, Rows], Sequence[Sequence[Value]]],
     ) -> None:
         self._stream = stream
         self._columns = columns
@@ -201,7 +202,7 @@ class StreamRows:
     ) -> Sequence[Sequence[Value] | None]:
         positions = [number - snapshot.first for number in numbers]
         held = [position for position in positions if 0 <= position < len(snapshot.frame)]
-        rows = iter(self._render(snapshot.frame.iloc[held]) if held else ())
+        rows = iter(self._render(snapshot.frame, held) if held else ())
         return [
             next(rows) if 0 <= position < len(snapshot.frame) else None for position in positions
         ]
