@@ -13,7 +13,7 @@ import pytest
 
 from fabric_nb.errors import InvalidArgument, RecordingError
 from fabric_nb.notebook.table.model import MAX_COLUMNS
-from fabric_nb.notebook.table.paging import MAX_PAGE, Choice, Page, PageRequest
+from fabric_nb.notebook.table.paging import MAX_PAGE, Choice, PageRequest, RowPage
 from fabric_nb.notebook.table.parts import MAX_BRANCHES, MAX_NODES, encoded_tree
 from fabric_nb.notebook.views import stream_export, stream_rows
 from fabric_nb.notebook.views.stream import COLUMNS
@@ -38,7 +38,7 @@ def query(words: str = "", *filters: list[Any], sort: Any = None, **more: Any) -
     return {"words": words, "filters": list(filters), "sort": sort, "descending": False, **more}
 
 
-async def page(shown: Rendered, first: int = 0, selection: int = 0, **asked: Any) -> Page:
+async def page(shown: Rendered, first: int = 0, selection: int = 0, **asked: Any) -> RowPage:
     """Return ten rows for a query."""
     content = {"query": query(**asked), "first": first, "count": 10, "selection": selection}
     request = PageRequest.decoded(content)

@@ -26,8 +26,7 @@ from fabric_nb.notebook.live.page import PageWidget
 from fabric_nb.notebook.live.widget import LiveWidget
 from fabric_nb.notebook.plot.widget import PlotWidget
 from fabric_nb.notebook.table import Column, TableModel, TableWidget, widget
-from fabric_nb.notebook.table.paging import Choice, PageRequest
-from fabric_nb.notebook.table.paging import Page as RowPage
+from fabric_nb.notebook.table.paging import Choice, PageRequest, RowPage
 from fabric_nb.notebook.table.parts import CANCELLED
 from tests.support.kernels import unix_sockets
 

@@ -7,9 +7,9 @@ and with them the filters and the order, so that the kernel keeps no state of a 
      "query": {"words": "tea", "filters": [[2, "price", "number", "> 5"]],
                "sort": [2, "price"], "descending": true}}
 
-The answer is a `Page`. A request replaces the earlier one of the same view. Rows are identified by
-their numbers, columns by their position in `TableModel.choices` together with their label, because
-positions change if a stream is cleared.
+The answer is a `RowPage`. A request replaces the earlier one of the same view. Rows are identified
+by their numbers, columns by their position in `TableModel.choices` together with their label,
+because positions change if a stream is cleared.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class PageRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class RowPage:
     """Rows for a view.
 
     Attributes:
@@ -179,7 +179,7 @@ class Page:
 class PagedRows(Protocol):
     """Source of the rows of a paged table."""
 
-    async def page(self, request: PageRequest) -> Page:
+    async def page(self, request: PageRequest) -> RowPage:
         """Return requested rows."""
 
     async def values(self, number: int) -> Sequence[tuple[str, Any]] | None:

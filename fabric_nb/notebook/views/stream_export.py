@@ -26,7 +26,7 @@ MAX_COPIED = 5_000
 MAX_TEXT = 400_000
 """Maximum number of characters that are copied: the Jupyter server limits messages."""
 SUFFIXES = (".csv", ".parquet")
-_PART = 5_000
+_PART = 2_000
 """Rows that are written at once, so that the event loop is not kept from running."""
 _FORMULA = ("=", "+", "-", "@")
 """First characters of a text that a spreadsheet computes."""

@@ -16,9 +16,9 @@ from fabric_nb.notebook.table.paging import (
     MAX_LISTED,
     Choice,
     ColumnReference,
-    Page,
     PageRequest,
     RequestedQuery,
+    RowPage,
 )
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class StreamRows:
         self._selections: OrderedDict[int, _Selected] = OrderedDict()
         self._last_selection = 0
 
-    async def page(self, request: PageRequest) -> Page:
+    async def page(self, request: PageRequest) -> RowPage:
         """Return requested rows."""
         snapshot = Snapshot.of(self._stream)
         query = self.query(request.query)
@@ -109,7 +109,7 @@ class StreamRows:
         last = max(0, len(numbers) - request.count)
         first = min(request.first, last) if request.first >= 0 else last
         chosen = [int(each) for each in numbers[first : first + request.count]]
-        return Page(
+        return RowPage(
             total=total,
             listed=len(numbers),
             held=len(snapshot.frame),
