@@ -17,7 +17,8 @@ from fabric_nb.notebook.pages import Badge, Page
 from tests.browser import charts, scenes
 PageWidget(Page("Fabric", [Badge("connected", "good")])).show()
 charts.chart(300, y="price").show()
-for _ in range(3): scenes.numbers(5).show()"""
+for _ in range(2): scenes.numbers(5).show()
+orders = scenes.orders(500)"""
 GONE, STORED = "kernel gone: last state", "stored: last state"
 
 
@@ -75,11 +76,17 @@ async def test_views_of_one_kind_share_their_code(
         assert text.count(code) == 1
     again = await LabNotebook.reopen(page, notebook.path)
     tables, chart = (again.panel.locator(f".fabric-{kind}") for kind in ("table", "plot"))
-    await expect(tables.locator(ROWS)).to_have_count(15)
+    await expect(tables.locator(ROWS)).to_have_count(30)
     for table in await tables.all():
         await expect(table.locator(".badges")).to_have_text(STORED)
     await expect(chart.locator(".state")).to_have_text(STORED)
     await expect(again.panel.locator(".fabric-page .as-of")).to_be_visible()
+    stream = tables.last
+    await expect(stream.locator(".count")).to_have_text("20 rows")
+    await expect(stream.locator(".notes")).to_contain_text("… and 480 older rows, not shown.")
+    await expect(stream.locator("button.tool:visible")).to_have_count(0)
+    await stream.get_by_label("Filter rows").fill("o499")
+    await expect(stream.locator(".count")).to_have_text("1 of 20 rows")
     for last in await again.panel.locator("[class^=fabric-][class$=-last]").all():
         await expect(last).to_be_hidden()
     for theme in ("JupyterLab Dark", "JupyterLab Light"):
