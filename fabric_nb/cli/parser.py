@@ -16,8 +16,8 @@ from fabric_nb.notebook.options import (
     BENCH,
     CALL,
     CALL_TIMEOUT,
+    CONFIGURED_DOMAIN,
     CONNECT_TIMEOUT,
-    DEFAULT_DOMAIN,
     LOGS,
     MAP,
     SERVICES,
@@ -26,6 +26,7 @@ from fabric_nb.notebook.options import (
     VERSION,
     Option,
     count,
+    domain_option,
     duration,
     time_limit,
 )
@@ -33,14 +34,18 @@ from fabric_nb.notebook.options import (
 SORTS = ("calls", "errors", "p95", "name")
 """Columns that ``fabric-nb top`` sorts by."""
 SHELLS = ("bash", "zsh", "fish")
-_COMPLETED_OPTIONS = {"--type": "types", "--id": "ids", "--service": "services"}
+_COMPLETED_OPTIONS = {
+    "--domain": "domains",
+    "--type": "types",
+    "--id": "ids",
+    "--service": "services",
+}
 """Options whose values are names in the fabric, with their functions in `cli.completing`."""
 
 _URI_HELP = (
     "URI of the broker (default: AMQP_URL, or the running embedded broker). Other users of this"
     " machine can see a password in it: prefer AMQP_URL, AMQP_PASSWORD, a keyring or the prompt"
 )
-_DOMAIN_HELP = f"domain of the fabric (default: SERVICE_DOMAIN, or {DEFAULT_DOMAIN})"
 _BROKER_EPILOG = """
 fabric-nb broker                     run a broker in the foreground
 fabric-nb broker uri                 print the URI of your notebooks' broker, with its password
@@ -94,7 +99,7 @@ def _add_member(
     name: str,
     text: str,
     *,
-    domain: str = _DOMAIN_HELP,
+    domain: str = CONFIGURED_DOMAIN,
     json: bool = True,
 ) -> argparse.ArgumentParser:
     """Add a command that connects to a fabric.
@@ -103,12 +108,12 @@ def _add_member(
         commands: parser of the commands.
         name: name of the command.
         text: its help.
-        domain: help of ``--domain``.
+        domain: domain without ``--domain``.
         json: it can print JSON.
     """
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     parser.add_argument("--uri", help=_URI_HELP)
-    _completed(parser.add_argument("--domain", "-d", help=domain), "domains")
+    _add_options(parser, [domain_option(domain)])
     parser.add_argument(
         "--timeout",
         "-t",
@@ -151,7 +156,7 @@ def _add_serve(commands: Any) -> None:
     )
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--uri", help=_URI_HELP)
-    parser.add_argument("--domain", "-d", help="domain of the fabric (default: SERVICE_DOMAIN)")
+    _add_options(parser, [domain_option(CONFIGURED_DOMAIN)])
     parser.add_argument("--type", help="service type of the notebook (default: SERVICE_TYPE)")
     parser.add_argument("--id", help="service id of the notebook (default: SERVICE_ID)")
     parser.add_argument(
@@ -164,7 +169,7 @@ def _add_serve(commands: Any) -> None:
 
 def _add_services(commands: Any) -> None:
     parser = _add_member(
-        commands, "services", "list the services of all domains", domain="only this domain"
+        commands, "services", "list the services of all domains", domain="all domains"
     )
     parser.add_argument(
         "--wait",
@@ -187,7 +192,7 @@ def _add_top(commands: Any) -> None:
         commands,
         "top",
         "show services by their calls, live in a terminal",
-        domain="only this domain",
+        domain="all domains",
         json=False,
     )
     parser.add_argument(
@@ -294,7 +299,7 @@ def _add_repl(commands: Any) -> None:
         " connector. Without --uri and AMQP_URL it finds or starts the embedded broker.",
     )
     parser.add_argument("--uri", help=_URI_HELP)
-    _completed(parser.add_argument("--domain", "-d", help=_DOMAIN_HELP), "domains")
+    _add_options(parser, [domain_option(CONFIGURED_DOMAIN)])
 
 
 def _add_completion(commands: Any) -> None:

@@ -127,6 +127,25 @@ def connection_name(word: str) -> str:
     return name
 
 
+CONFIGURED_DOMAIN = f"SERVICE_DOMAIN, or {DEFAULT_DOMAIN}"
+"""Domain of a member that is given none."""
+
+
+def domain_option(default: str) -> Option:
+    """Return the option ``--domain``, which has this meaning in every magic and command.
+
+    Args:
+        default: domain without the option.
+    """
+    return option(
+        "--domain",
+        "-d",
+        help="domain that this is about: a group of services that find each other by short names"
+        f" (default: {default})",
+    )
+
+
+CONNECTED_DOMAIN = domain_option("that of the connection")
 VERSION = option("--version", help="required version, as in '>=1.2,<2'")
 IDEMPOTENT = option(
     "--idempotent",

@@ -12,9 +12,9 @@ from fabric_nb.broker.launch import BrokerStartError, find_broker
 from fabric_nb.errors import BrokerUnavailable
 from fabric_nb.fabric.amqp.credentials import BrokerUri
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import with_raw_line
+from fabric_nb.notebook.magics.base import with_options, with_raw_line
 from fabric_nb.notebook.magics.connecting import ConnectingMagics, password_warning
-from fabric_nb.notebook.options import seconds, time_limit, unquoted
+from fabric_nb.notebook.options import domain_option, seconds, time_limit, unquoted
 
 
 @magics_class
@@ -24,7 +24,7 @@ class CheckingMagics(ConnectingMagics):
     @with_raw_line
     @magic_arguments()
     @argument("uri", nargs="?", type=unquoted, help="Another broker than that of the connection.")
-    @argument("--domain", "-d", type=unquoted, help="Domain of the fabric, with another broker.")
+    @with_options(domain_option("that of the connection; with another broker as to connect"))
     @argument("--type", type=unquoted, help="Service type of this notebook, with another broker.")
     @argument("--id", type=unquoted, help="Service id of this notebook, with another broker.")
     @argument("--wait", type=seconds, help="Seconds to listen for keep-alives.")

@@ -16,7 +16,14 @@ from fabric_nb.notebook.arguments import InvalidLine
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.cells import assigned_variable
 from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
-from fabric_nb.notebook.options import PLOT, STREAM, STREAM_NAME, count, read_options, unquoted
+from fabric_nb.notebook.options import (
+    CONNECTED_DOMAIN,
+    PLOT,
+    STREAM,
+    STREAM_NAME,
+    count,
+    read_options,
+)
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.connector import AmqBrokerConnector
@@ -29,8 +36,7 @@ class DataMagics(SessionMagics):
 
     @with_raw_line
     @magic_arguments()
-    @with_options(STREAM_NAME.with_names("-n"), *STREAM, *PLOT)
-    @argument("--domain", "-d", type=unquoted, help="Domain of the stream.")
+    @with_options(STREAM_NAME.with_names("-n"), *STREAM, *PLOT, CONNECTED_DOMAIN)
     @argument("--max-rows", type=count, help="Maximum number of rows that are kept.")
     @argument("headers", nargs="*", help="name=value ... that messages must have")
     @line_magic

@@ -13,7 +13,7 @@ from fabric_nb.notebook.arguments import expand, words
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.cells import assigned_variable
 from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
-from fabric_nb.notebook.options import LOGS, SERVICES, unquoted
+from fabric_nb.notebook.options import CONNECTED_DOMAIN, LOGS, SERVICES, domain_option, unquoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,7 @@ class WatchingMagics(SessionMagics):
 
     @with_raw_line
     @magic_arguments()
-    @argument("--domain", "-d", type=unquoted, help="Only this domain.")
+    @with_options(domain_option("all domains"))
     @with_options(*SERVICES)
     @line_magic
     def fabric_services(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
@@ -125,7 +125,7 @@ class WatchingMagics(SessionMagics):
 
     @with_raw_line
     @magic_arguments()
-    @argument("--domain", "-d", type=unquoted, help="Domain of the called services.")
+    @with_options(CONNECTED_DOMAIN)
     @line_magic
     def fabric_graph(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Show who calls whom: caller, service and method, with calls and errors per second.
@@ -182,7 +182,7 @@ class WatchingMagics(SessionMagics):
     @with_raw_line
     @magic_arguments()
     @with_options(*LOGS)
-    @argument("--domain", "-d", type=unquoted, help="Domain of the logs.")
+    @with_options(CONNECTED_DOMAIN)
     @line_magic
     def fabric_logs(self, line: str, local_ns: Mapping[str, Any] | None = None) -> LogFeed:
         """Show remote Python logs as they arrive, live under the cell; returns the feed.
