@@ -50,7 +50,12 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     )
     _html_formatter(shell).for_type_by_name(*_BENCH_RESULT, _bench_html)
     _panel = Panel(
-        shell, lambda: magics.connector, lambda: magics.session.streams(), bridge.notebook_loop()
+        shell,
+        lambda: magics.connector,
+        lambda: magics.session.streams(),
+        lambda: magics.listed_connections,
+        lambda: magics.finder,
+        bridge.notebook_loop(),
     )
     _panel.open()
     _inspection = Inspection(shell, magics.method_help)

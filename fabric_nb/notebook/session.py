@@ -63,6 +63,7 @@ from fabric_nb.notebook.views.traces import TraceView
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.data.stream import Stream
+    from fabric_nb.notebook.connect.finder import BrokerFinder
 
 VARIABLE = "fabric"
 """Variable of the user's namespace that holds the connector."""
@@ -193,6 +194,12 @@ class Session:
         name = connection.name if others or connection.name != DEFAULT_CONNECTION else ""
         card = ConnectionCard(connection.member, (*notes, *prompt_note(self._shell)), name)
         self.screen.show(card, of=connection.member)
+
+    async def show_connect_form(self, finder: BrokerFinder) -> None:
+        """Show the form that connects."""
+        from fabric_nb.notebook.connect.widget import LiveConnectForm
+
+        self.screen.add(lambda: LiveConnectForm(finder))
 
     async def show_connections(self) -> None:
         """Show the open connections."""

@@ -9,8 +9,10 @@ import {
   loadCell,
   partialCallCell,
   stopCell,
-  streamCell
+  streamCell,
+  switchCell
 } from './cells';
+import { Companion } from './companion';
 import { Current } from './current';
 import { messageOf } from './errors';
 import { CellWidget, insertCell, runAbove, runCell } from './insert';
@@ -122,6 +124,24 @@ export class Actions {
       const domain = this.settings.defaultDomain || (other?.domain ?? '');
       const cell = connectCell(load, domain, other?.join);
       await (load ? runAbove : runCell)(companion.notebook, cell);
+    }
+  }
+
+  /** Insert and run a cell that connects a notebook to a broker. */
+  async connectTo(
+    companion: Companion,
+    uri: string,
+    domain: string
+  ): Promise<void> {
+    await runCell(companion.notebook, connectCell(false, domain, uri));
+  }
+
+  /** Insert and run a cell that uses another connection. */
+  async use(name: string): Promise<void> {
+    const companion = this.current.companion;
+    const cell = switchCell(name);
+    if (companion && cell) {
+      await runCell(companion.notebook, cell);
     }
   }
 

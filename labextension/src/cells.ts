@@ -142,6 +142,11 @@ export function connectCell(
   return atEnd(load ? `%load_ext fabric_nb\n${connect}` : connect);
 }
 
+/** Cell that uses another connection; null if its name is not safe in a cell. */
+export function switchCell(name: string): ICellText | null {
+  return PART.test(name) ? atEnd(`%fabric_use ${name}`) : null;
+}
+
 /** Cell that loads fabric_nb. */
 export function loadCell(): ICellText {
   return atEnd('%load_ext fabric_nb');

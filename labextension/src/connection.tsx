@@ -2,29 +2,36 @@ import * as React from 'react';
 
 import { Actions } from './actions';
 import { Badge } from './badge';
+import { Companion } from './companion';
+import { ConnectForm } from './connectForm';
 import { PanelModel, Phase } from './model';
 
 /** Connection of the current notebook, or the buttons to create one. */
 export function ConnectionHeader(props: {
-  model: PanelModel | null;
+  companion: Companion | null;
   actions: Actions;
 }): React.ReactElement {
-  const { model, actions } = props;
+  const { companion, actions } = props;
+  const model = companion?.model;
   const connection = model?.connection;
-  if (!model || model.phase !== 'linked') {
+  if (!companion || !model || model.phase !== 'linked') {
     return <Disconnected phase={model?.phase ?? 'none'} actions={actions} />;
   }
   if (!connection) {
     return (
       <div className="fabric-message">
         <p>This notebook is not connected to a fabric.</p>
+        <Connections model={model} actions={actions} />
         <button
           className="jp-mod-styled jp-mod-accept"
           onClick={() => void actions.connect()}
         >
           Connect
         </button>
-        <p className="fabric-quiet">Adds a cell and runs it.</p>
+        <p className="fabric-quiet">
+          Adds a cell and runs it, for the configured broker or an embedded one.
+        </p>
+        <ConnectForm companion={companion} actions={actions} />
       </div>
     );
   }
@@ -48,7 +55,38 @@ export function ConnectionHeader(props: {
       <div className="fabric-quiet fabric-wrap">
         {connection.name} · {connection.broker}
       </div>
+      <Connections model={model} actions={actions} />
     </div>
+  );
+}
+
+/** Choice of the connection that is in use, if there are several or none is. */
+function Connections(props: {
+  model: PanelModel;
+  actions: Actions;
+}): React.ReactElement | null {
+  const { connections } = props.model.facts;
+  const current = connections.find(({ current }) => current);
+  if (connections.length === 0 || (connections.length === 1 && current)) {
+    return null;
+  }
+  return (
+    <label className="fabric-cells fabric-connections">
+      <span className="fabric-quiet">Connection</span>
+      <select
+        className="fabric-grow"
+        value={current?.name ?? ''}
+        title="Adds a cell that uses another connection, and runs it."
+        onChange={event => void props.actions.use(event.target.value)}
+      >
+        {!current && <option value="">none in use</option>}
+        {connections.map(({ name, domain }) => (
+          <option key={name} value={name}>
+            {name} · {domain}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }
 

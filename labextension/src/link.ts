@@ -34,6 +34,7 @@ export type Request =
     }
   | { do: 'open'; table: TableName; row: number }
   | { do: 'demo' }
+  | { do: 'broker'; name: string; arguments: Record<string, string> }
   | { do: 'cancel'; request: string };
 
 /** Requests the ids of a kernel's comms with a target name. */

@@ -24,7 +24,12 @@ import {
 export type Phase =
   'none' | 'starting' | 'dead' | 'unloaded' | 'linking' | 'linked';
 
-const NO_FACTS: IFacts = { connection: null, busy_since: null, services: null };
+const NO_FACTS: IFacts = {
+  connection: null,
+  connections: [],
+  busy_since: null,
+  services: null
+};
 
 /**
  * State of one notebook and its fabric, updated by the kernel's pushes.

@@ -84,7 +84,7 @@ export class FabricPanel extends SidePanel {
 
   private _connection = (): React.ReactElement => (
     <ConnectionHeader
-      model={this.actions.current.companion?.model ?? null}
+      companion={this.actions.current.companion}
       actions={this.actions}
     />
   );

@@ -81,9 +81,18 @@ export interface IRemarks {
   notes: string[];
 }
 
+/** An open connection of the notebook. */
+export interface INamedConnection {
+  name: string;
+  domain: string;
+  /** Whether the magics use it. */
+  current: boolean;
+}
+
 export interface IFacts {
-  /** Connection of the notebook; null if it is not connected. */
+  /** Connection of the notebook that is in use; null if there is none. */
   connection: IConnection | null;
+  connections: INamedConnection[];
   /** Unix time since when a cell has blocked the notebook's event loop; null if it is not blocked. */
   busy_since: number | null;
   /** Null while the services are not known. */

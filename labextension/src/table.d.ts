@@ -143,3 +143,20 @@ declare module '*/notebook/live/dom.js' {
     attributes?: Record<string, string>
   ): HTMLElement;
 }
+
+declare module '*/notebook/connect/form.js' {
+  interface ICell {
+    line: string;
+    uri: string;
+    domain: string;
+  }
+
+  export class ConnectForm {
+    constructor(
+      ask: (name: string, values: Record<string, string>) => Promise<object>,
+      insert: (cell: ICell) => Promise<string>
+    );
+    readonly node: HTMLFormElement;
+    showRecent(): Promise<void>;
+  }
+}

@@ -5,7 +5,12 @@ import { PanelModel } from '../src/model';
 
 import { completeState, service } from './samples';
 
-const DISCONNECTED = { connection: null, busy_since: null, services: null };
+const DISCONNECTED = {
+  connection: null,
+  connections: [],
+  busy_since: null,
+  services: null
+};
 
 test('changes are merged', () => {
   const model = new PanelModel();

@@ -43,6 +43,7 @@ export function completeState(...services: IService[]): IPush {
         embedded: true,
         join: ''
       },
+      connections: [{ name: 'default', domain: 'shop', current: true }],
       busy_since: null,
       services: { up: 1, alone: false, elsewhere: '', notes: [] }
     },

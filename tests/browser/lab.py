@@ -305,5 +305,6 @@ def _environment(folder: Path) -> dict[str, str]:
         "JUPYTER_DATA_DIR": folder / "data",
         "JUPYTER_RUNTIME_DIR": folder / "runtime",
         "FABRIC_NB_RUNTIME_DIR": folder / "fabric",
+        "FABRIC_NB_STATE_DIR": folder / "state",
     }
     return os.environ | {name: str(value) for name, value in own.items()}

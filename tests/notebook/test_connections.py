@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest_asyncio
@@ -153,6 +154,22 @@ async def test_names_are_completed_and_checked(start_notebook: StartNotebook, ur
         assert "cannot be the name of a connection: use 1 to 63 letters" in refused
     unknown = error_text(await notebook.execute("%fabric_call nowhere/a.b"), "NotConnected")
     assert "no connection 'nowhere'; it has default, staging" in unknown
+
+
+async def test_recent_brokers_are_offered(
+    start_notebook: StartNotebook, uri: str, tmp_path: Path
+) -> None:
+    """Where no broker is named, a form follows the card if there are recent brokers, unsaved."""
+    notebook = await start_notebook({"FABRIC_NB_RUNTIME_DIR": str(tmp_path / "run")})
+    alone = await notebook.run("%fabric_connect --id one")
+    await notebook.run(f"%fabric_connect {uri} --domain {DOMAIN} --id two")
+    offered = await notebook.run("%fabric_connect --id one")
+    assert len(offered.displays) > len(alone.displays)
+    assert "is this connection" in offered.displays[0].text
+    shown = [output.data for output in (await notebook.run("%fabric_connect --form")).outputs]
+    assert DOMAIN not in repr(shown)
+    refused = error_text(await notebook.execute(f"%fabric_connect {uri} --form"))
+    assert "--form is for a line without a URI" in refused
 
 
 async def test_unloading_ends_all(start_notebook: StartNotebook, uri: str) -> None:

@@ -375,5 +375,6 @@ def _environment(folder: Path) -> dict[str, str]:
         "JUPYTER_DATA_DIR": str(folder / "data"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "FABRIC_NB_STATE_DIR": str(folder / "state"),
     }
     return {k: v for k, v in os.environ.items() if k not in _CLEARED} | environment

@@ -36,6 +36,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("notebook.views",),
     ("notebook.plot",),
     ("notebook.timeline",),
+    ("notebook.connect",),
     ("notebook.panel",),
     ("notebook",),
     ("",),  # the package itself: its public names

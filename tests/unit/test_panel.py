@@ -377,6 +377,16 @@ def no_streams() -> list[Any]:
     return []
 
 
+def no_connections() -> list[Any]:
+    """Return the connections of a notebook that is not connected."""
+    return []
+
+
+def no_finder() -> Any:
+    """Fail, because no form that connects is shown."""
+    raise AssertionError
+
+
 class Pushed:
     """Messages that a watcher pushes, awaited on the loop of the test."""
 
@@ -404,7 +414,9 @@ class Pushed:
 async def test_the_thread_pushes_state_and_results() -> None:
     """Pushes come from the companion thread, which the first request starts."""
     pushed = Pushed()
-    watcher = Watcher(not_connected, no_streams, asyncio.get_running_loop(), pushed)
+    watcher = Watcher(
+        not_connected, no_streams, no_connections, no_finder, asyncio.get_running_loop(), pushed
+    )
     assert "fabric companion" not in thread_names()
     watcher.push_all()
     first = await pushed.until(lambda message: message.get("reset"))
@@ -433,7 +445,9 @@ async def test_a_result_is_not_lost_with_its_push() -> None:
             raise OSError("the socket is closed")
         pushed(message)
 
-    watcher = Watcher(not_connected, no_streams, asyncio.get_running_loop(), push)
+    watcher = Watcher(
+        not_connected, no_streams, no_connections, no_finder, asyncio.get_running_loop(), push
+    )
     watcher.push_all()
     watcher.call("r1", "d.calc.c1.add", {})
     failed = await pushed.until(lambda message: message.get("results"))
@@ -465,7 +479,7 @@ async def test_pushes_while_the_loop_is_blocked() -> None:
     loop = asyncio.new_event_loop()
     running = threading.Thread(target=loop.run_forever)
     running.start()
-    watcher = Watcher(block_once, no_streams, loop, pushed)
+    watcher = Watcher(block_once, no_streams, no_connections, no_finder, loop, pushed)
     watcher.push_all()
     busy = await pushed.until(lambda message: message.get("facts", {}).get("busy_since"))
     assert blocked.is_set()
@@ -522,7 +536,9 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> FakeComm:
     monkeypatch.setattr(link.comm, "get_comm_manager", lambda: manager)
     monkeypatch.setattr(link.comm, "create_comm", lambda **_: FakeComm())
     shell = cast("Any", SimpleNamespace(kernel=True))
-    link.Panel(shell, not_connected, no_streams, cast("Any", None)).open()
+    link.Panel(
+        shell, not_connected, no_streams, no_connections, no_finder, cast("Any", None)
+    ).open()
     comm = FakeComm()
     targets[link.REQUESTS](comm, {})  # as JupyterLab opens it
     assert comm.sent[0]["protocol"] == link.PROTOCOL
@@ -619,5 +635,7 @@ def test_uri_for_other_notebooks(
 def test_closing_an_unused_watcher(caplog: pytest.LogCaptureFixture) -> None:
     """A watcher without requests closes without a thread and without log records."""
     with caplog.at_level(logging.DEBUG):
-        Watcher(not_connected, no_streams, cast("Any", None), lambda _: None).close()
+        Watcher(
+            not_connected, no_streams, no_connections, no_finder, cast("Any", None), lambda _: None
+        ).close()
     assert caplog.records == []

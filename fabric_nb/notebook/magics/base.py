@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fabric_nb.fabric.connector import AmqBrokerConnector
     from fabric_nb.notebook.connections import NamedConnection
     from fabric_nb.notebook.session import Session
+    from fabric_nb.notebook.views.connections import ListedConnection
 
 
 Magic = TypeVar("Magic", bound=Callable[..., Any])
@@ -143,6 +144,11 @@ class SessionMagics(Magics, Configurable):
     def connector(self) -> AmqBrokerConnector | None:
         """Connector of the notebook; None if it is not connected."""
         return self.session.fabric if self.connected else None
+
+    @property
+    def listed_connections(self) -> list[ListedConnection]:
+        """Open connections, for the panel."""
+        return [] if self.open_session is None else self.open_session.listed_connections()
 
     @property
     def _open_connections(self) -> Iterable[NamedConnection]:

@@ -7,10 +7,10 @@ import os
 import re
 import secrets
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import StdinNotImplementedError
 from IPython.core.magic import line_magic, magics_class
@@ -20,16 +20,24 @@ from fabric_nb.broker.launch import BrokerStartError, ensure_broker
 from fabric_nb.errors import BrokerUnavailable
 from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.amqp.uri import parse_uri, split_uris
+from fabric_nb.notebook.arguments import InvalidLine
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import SessionMagics, with_raw_line
+from fabric_nb.notebook.capture import in_terminal
+from fabric_nb.notebook.connect import recent
+from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
 from fabric_nb.notebook.options import (
+    CONFIGURED_DOMAIN,
     DEFAULT_CONNECTION,
     DEFAULT_DOMAIN,
     connection_name,
+    domain_option,
     seconds,
     time_limit,
     unquoted,
 )
+
+if TYPE_CHECKING:
+    from fabric_nb.notebook.connect.finder import BrokerFinder
 
 EMBEDDED = (
     "This is the embedded broker, for development: nothing is kept when it ends.",
@@ -50,7 +58,7 @@ class ConnectingMagics(SessionMagics):
     @with_raw_line
     @magic_arguments()
     @argument("uri", nargs="?", type=unquoted, help="amqp://user@host:port/vhost, or amqps://")
-    @argument("--domain", "-d", type=unquoted, help="Domain of the fabric.")
+    @with_options(domain_option(CONFIGURED_DOMAIN))
     @argument("--type", type=unquoted, help="Service type of this notebook.")
     @argument("--id", type=unquoted, help="Service id of this notebook.")
     @argument(
@@ -61,6 +69,11 @@ class ConnectingMagics(SessionMagics):
         help="Name of the connection, which leaves those of other names open.",
     )
     @argument("--timeout", type=time_limit, help="Retry for this many seconds.")
+    @argument(
+        "--form",
+        action="store_true",
+        help="Show a form with recent brokers and the domains on a broker, which writes the cell.",
+    )
     @line_magic
     def fabric_connect(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Connect to a fabric: `%fabric_connect amqp://user@host/ --domain my_project`.
@@ -70,9 +83,10 @@ class ConnectingMagics(SessionMagics):
         In [3]: %fabric_connect amqp://ann@staging/ --as staging  # beside the first one
 
         The default URI is that of %config FabricMagics.uri or the environment variable AMQP_URL;
-        without these an embedded broker for development is found or started. If the URI has no
-        password, it is read from %config FabricMagics.password, AMQP_PASSWORD or the system's
-        keyring, or you are prompted for it. The cell shows the broker, the name of this notebook
+        without these an embedded broker for development is found or started, and a form offers the
+        brokers to which you have connected by a URI before; --form shows the form alone. If the URI
+        has no password, it is that of %config FabricMagics.password, AMQP_PASSWORD or the keyring,
+        or you are prompted for it. The cell shows the broker, the name of this notebook
         and the services of its domain; the variable `fabric` holds the connector. Run again with
         the same settings, it keeps the connection and all that is open; with other settings it
         shows what has ended.
@@ -85,10 +99,14 @@ class ConnectingMagics(SessionMagics):
         """
         with self._usage_errors(self.fabric_connect.parser):
             args = self._parse(self.fabric_connect.parser, line, local_ns)
+            if args.form:
+                self._show_form(args.uri)
+                return
             uri, notes = self._broker_and_notes(args, line)
+            settings = self._settings(uri, args)
             wait(
                 self.session.connect(
-                    self._settings(uri, args),
+                    settings,
                     timeout=args.timeout or self.connect_timeout,
                     name=args.name,
                     retry=args.timeout is not None,
@@ -96,6 +114,39 @@ class ConnectingMagics(SessionMagics):
                     notes=notes,
                 )
             )
+            if args.uri is not None:
+                recent.remember(recent.recent_file(), args.uri, settings["service_domain"])
+            elif notes == EMBEDDED and not in_terminal() and recent.read(recent.recent_file())[0]:
+                wait(self.session.show_connect_form(self.finder))
+
+    def _show_form(self, uri: str | None) -> None:
+        if uri is not None:
+            raise InvalidLine("--form is for a line without a URI")
+        if in_terminal():
+            raise InvalidLine(
+                "a terminal shows no form: write %fabric_connect amqp://user@host/ --domain shop"
+            )
+        wait(self.session.show_connect_form(self.finder))
+
+    @cached_property
+    def finder(self) -> BrokerFinder:
+        """Answers the form that connects."""
+        from fabric_nb.notebook.connect.finder import BrokerFinder  # it imports the connector
+
+        return BrokerFinder(self._complete)
+
+    def _complete(
+        self, uri: str, password: str, ask: Callable[[str], str] | None = None
+    ) -> list[BrokerUri]:
+        """Return a URI, for each node of a cluster, with its login and the TLS settings."""
+        tls = ("cafile", "certfile", "keyfile", "server_name_indication")
+        return complete_each(
+            uri,
+            user=self.user,
+            password=password or self.password,
+            tls={name: getattr(self, name) for name in tls},
+            ask=ask,
+        )
 
     def _broker_and_notes(
         self, args: Namespace, line: str
@@ -107,6 +158,8 @@ class ConnectingMagics(SessionMagics):
         try:
             return [BrokerUri(ensure_broker().uri)], EMBEDDED
         except BrokerStartError as error:
+            if not in_terminal():
+                wait(self.session.show_connect_form(self.finder))
             raise BrokerUnavailable(
                 f"No broker is given, and {error}. Write %fabric_connect"
                 " amqp://user:password@host/, or set AMQP_URL."
@@ -120,14 +173,7 @@ class ConnectingMagics(SessionMagics):
         configured = uri or self.uri or os.environ.get("AMQP_URL", "")
         if not configured:
             return []
-        tls = ("cafile", "certfile", "keyfile", "server_name_indication")
-        return complete_each(
-            configured,
-            user=self.user,
-            password=self.password,
-            tls={name: getattr(self, name) for name in tls},
-            ask=_prompt,
-        )
+        return self._complete(configured, self.finder.password_for(configured), ask=_prompt)
 
     def _settings(self, uri: list[BrokerUri], args: Namespace) -> dict[str, Any]:
         """Return the arguments of `AmqBrokerConnector`."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import comm
@@ -21,12 +21,13 @@ from fabric_nb._version import __version__
 from fabric_nb.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from fabric_nb.notebook.panel.poller import Connector, Streams
+    from fabric_nb.notebook.connect.finder import BrokerFinder
+    from fabric_nb.notebook.panel.poller import Connections, Connector, Streams
     from fabric_nb.notebook.panel.watcher import Watcher
 
 TARGET = "fabric_nb.panel"
 REQUESTS = "fabric_nb.panel.requests"
-PROTOCOL = 4
+PROTOCOL = 5
 
 
 class Panel:
@@ -36,6 +37,8 @@ class Panel:
         shell: IPython shell; outside a kernel there is no panel.
         connector: returns the connector of the notebook; None if it is not connected.
         streams: returns the streams of the notebook; called while it is connected.
+        connections: returns the open connections of the notebook.
+        finder: returns what answers the form that connects.
         loop: the notebook's event loop.
     """
 
@@ -44,11 +47,15 @@ class Panel:
         shell: InteractiveShell,
         connector: Connector,
         streams: Streams,
+        connections: Connections,
+        finder: Callable[[], BrokerFinder],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._in_kernel = getattr(shell, "kernel", None) is not None
         self._connector = connector
         self._streams = streams
+        self._connections = connections
+        self._finder = finder
         self._loop = loop
         self._lock = threading.Lock()  # requests may come in several subshells, which are threads
         self._watcher: Watcher | None = None
@@ -99,5 +106,9 @@ class Panel:
 
         with self._lock:
             if self._watcher is None:
-                self._watcher = Watcher(self._connector, self._streams, self._loop, self._push)
+                self._watcher = Watcher(
+                    *(self._connector, self._streams, self._connections, self._finder),
+                    self._loop,
+                    self._push,
+                )
             return self._watcher

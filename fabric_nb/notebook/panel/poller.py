@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from fabric_nb.notebook.panel.tree import MAX_SERVICES, ServicesTree, TreeState
 from fabric_nb.notebook.table.parts import encoded_badge
 from fabric_nb.notebook.views.calls import CallsView
 from fabric_nb.notebook.views.connection import check_interval, state_badge, with_other_domains
+from fabric_nb.notebook.views.connections import ListedConnection
 from fabric_nb.notebook.views.graph import GraphView
 from fabric_nb.notebook.views.services import EVERY, NotebookFacts, Services
 from fabric_nb.notebook.views.serving import AllServingView
@@ -29,6 +30,8 @@ Connector = Callable[[], AmqBrokerConnector | None]
 """Returns the connector of the notebook; None if it is not connected."""
 Streams = Callable[[], NamedStreams]
 """Returns the streams of the notebook."""
+Connections = Callable[[], Sequence[ListedConnection]]
+"""Returns the open connections of the notebook."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Snapshot:
         facts: facts on services that only the notebook's connection has.
         tree: services in the registry of the notebook; None if it is not connected.
         elsewhere: sentence on other domains with services; empty if there are none.
+        connections: name, domain and use of each open connection.
     """
 
     fabric: AmqBrokerConnector | None = None
@@ -48,6 +52,7 @@ class Snapshot:
     facts: NotebookFacts = NotebookFacts()  # noqa: RUF009 - immutable
     tree: TreeState | None = None
     elsewhere: str = ""
+    connections: Sequence[Mapping[str, Any]] = ()
 
 
 def connection(fabric: FabricMember) -> dict[str, Any]:
@@ -85,6 +90,7 @@ class NotebookPoller:
     Args:
         connector: returns the notebook's connector.
         streams: returns the notebook's streams; called while it is connected.
+        connections: returns the notebook's open connections.
         loop: the notebook's event loop.
         on_connection: called on that loop when the connection has changed.
 
@@ -96,6 +102,7 @@ class NotebookPoller:
         self,
         connector: Connector,
         streams: Streams,
+        connections: Connections,
         loop: asyncio.AbstractEventLoop,
         on_connection: Callable[[], object],
     ) -> None:
@@ -103,6 +110,7 @@ class NotebookPoller:
         self.tables: dict[str, PanelTable] = {}
         self._connector = connector
         self._streams = streams
+        self._connections = connections
         self._loop = loop
         self._on_connection = on_connection
         self._scheduled = False
@@ -147,15 +155,20 @@ class NotebookPoller:
             self._on_connection()
 
     def _snapshot_of(self, fabric: AmqBrokerConnector | None) -> Snapshot:
+        connections = [
+            {"name": each.name, "domain": each.member.domain, "current": each.current}
+            for each in self._connections()
+        ]
         if fabric is None or self._tree is None:
-            return Snapshot()
+            return Snapshot(connections=connections)
         member = fabric.member
         self._facts = NotebookFacts.of(member)
         if self._checked != (check := (member.domain, check_interval(member, member.domain))):
             self._checked = check
             self._elsewhere = with_other_domains("", member, member.domain)
         tree = self._tree.state()
-        return Snapshot(fabric, connection(member), self._facts, tree, self._elsewhere)
+        about = connection(member)
+        return Snapshot(fabric, about, self._facts, tree, self._elsewhere, connections)
 
     def _tree_of(self, fabric: AmqBrokerConnector | None) -> ServicesTree | None:
         if fabric is None:

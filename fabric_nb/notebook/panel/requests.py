@@ -29,8 +29,6 @@ def dispatch(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
             watcher.call(request, _call(data), _arguments(data))
         case "describe":
             watcher.describe(request, _call(data))
-        case "logs":
-            watcher.receive_logs(request)
         case "act":
             table, name = text(data, "table", 40), text(data, "name", 400)
             watcher.act(request, table, name, _row(data), _value(data))
@@ -40,8 +38,11 @@ def dispatch(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
                 watcher.open_row(text(data, "table", 40), row)
         case "cancel":
             watcher.cancel(text(data, "request", 80))
-        case "demo":
-            watcher.start_demo(request)
+        case "broker":
+            watcher.find_broker(request, text(data, "name", 40), _arguments(data))
+        case "logs" | "demo" as name:
+            start = watcher.receive_logs if name == "logs" else watcher.start_demo
+            start(request)
         case _:
             raise InvalidArgument("fabric_nb in this kernel is too old or too new for this panel.")
 

@@ -17,12 +17,13 @@ import orjson
 from fabric_nb.errors import FabricError, NotThere
 from fabric_nb.fabric.core.companion import Companion
 from fabric_nb.fabric.core.tasks import failures
+from fabric_nb.notebook.connect.finder import BrokerFinder
 from fabric_nb.notebook.live.pace import budget
 from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.panel.changes import Changes
 from fabric_nb.notebook.panel.demo import DemoServices
 from fabric_nb.notebook.panel.observer import Observer
-from fabric_nb.notebook.panel.poller import Connector, NotebookPoller, Streams
+from fabric_nb.notebook.panel.poller import Connections, Connector, NotebookPoller, Streams
 from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.table.parts import CANCELLED
 from fabric_nb.notebook.views.form_call import FormCall
@@ -43,6 +44,8 @@ class Watcher:
     Args:
         connector: returns the notebook's connector.
         streams: returns the notebook's streams.
+        connections: returns the notebook's open connections.
+        finder: returns what answers the form that connects.
         loop: the notebook's event loop.
         push: sends a message; called in the companion thread.
     """
@@ -51,13 +54,16 @@ class Watcher:
         self,
         connector: Connector,
         streams: Streams,
+        connections: Connections,
+        finder: Callable[[], BrokerFinder],
         loop: asyncio.AbstractEventLoop,
         push: Callable[[Mapping[str, Any]], object],
     ) -> None:
         self._notebook_loop = loop
         self._push = push
+        self._finder = finder
         self._poller = NotebookPoller(
-            connector, streams, loop, on_connection=lambda: self._submit(lambda: None)
+            connector, streams, connections, loop, on_connection=lambda: self._submit(lambda: None)
         )
         self._observer = Observer(loop, lambda: self._poller.facts, lambda: self._poller.elsewhere)
         self._demo = DemoServices()
@@ -147,6 +153,14 @@ class Watcher:
 
         self._submit(open_row)
 
+    def find_broker(self, request: str, name: str, values: Mapping[str, Any]) -> None:
+        """Answer the form that connects, in JSON; see `BrokerFinder.answer`."""
+
+        async def work() -> str:
+            return orjson.dumps(await self._finder().answer(name, values)).decode()
+
+        self._submit(lambda: self._start(request, work))
+
     def start_demo(self, request: str) -> None:
         """Start the demo services in the notebook's domain."""
 
@@ -229,6 +243,7 @@ class Watcher:
         tree = snapshot.tree if own is None else own.state()
         facts = {
             "connection": snapshot.connection,
+            "connections": snapshot.connections,
             "busy_since": busy_since,
             "services": tree.remarks if tree is not None else None,
         }
