@@ -29,7 +29,7 @@ NAME = "fabric-nb"
 BUILDER = "jupyter-builder>=1.2,<2"
 """Provides `jlpm`, a pinned yarn, and calls the bundler."""
 SOURCES = ("src", "style", "schema", "package.json", "tsconfig.json", "yarn.lock", ".yarnrc.yml")
-SHARED = ("live", "table")
+SHARED = ("live", "table", "connect")
 """Folders of `fabric_nb/notebook` with scripts and styles that the panel includes."""
 REQUIRED = "FABRIC_NB_REQUIRE_LAB"
 

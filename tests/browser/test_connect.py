@@ -59,7 +59,7 @@ async def test_the_form_under_a_cell(
     await found.click()
     await expect(form.get_by_label("Domain", exact=True)).to_have_value(DOMAIN)
     await pictured(page, [form], screens, "connect-form")
-    await page.keyboard.press("Enter")  # the button Connect has the focus
+    await page.keyboard.press("Enter")  # the button that connects has the focus
     await expect(empty.panel).to_contain_text("is this connection")
     assert await source(page) == f"%fabric_connect {bare} --domain {DOMAIN}"
     assert await empty.value("fabric.domain") == f"'{DOMAIN}'"
@@ -79,7 +79,7 @@ async def test_the_panel_connects_and_switches(
     await recent.first.click()
     await form.get_by_label("Password").fill(unquote(re.findall(r":([^:@/]*)@", uri)[0]))
     await pictured(page, [form], screens, "connect-panel")
-    await form.get_by_role("button", name="Connect").click()
+    await form.get_by_role("button", name="Connect to this broker").click()
     await expect(panel).to_contain_text(" up")
     bare = re.sub(r":[^:@/]*@", "@", uri)
     assert await source(page) == f"%fabric_connect {bare} --domain {DOMAIN}"

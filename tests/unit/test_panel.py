@@ -420,7 +420,12 @@ async def test_the_thread_pushes_state_and_results() -> None:
     assert "fabric companion" not in thread_names()
     watcher.push_all()
     first = await pushed.until(lambda message: message.get("reset"))
-    assert first["facts"] == {"connection": None, "busy_since": None, "services": None}
+    assert first["facts"] == {
+        "connection": None,
+        "connections": [],
+        "busy_since": None,
+        "services": None,
+    }
     watcher.call("r1", "d.calc.c1.add", {})
     result = await pushed.until(lambda message: message.get("results"))
     assert result["results"][0]["id"] == "r1"

@@ -20,7 +20,7 @@ export class ConnectForm {
     this.domains = make("div", "choices", { role: "group", "aria-label": "Domains" });
     this.answer = make("div", "answer", { role: "status" });
     const buttons = make("div", "buttons");
-    this.connect = this.makeButton(buttons, "Connect", "submit");
+    this.connect = this.makeButton(buttons, "Connect to this broker", "submit");
     this.list = this.makeButton(buttons, "List domains", "button");
     this.node.prepend(title, this.recent);
     this.node.append(buttons, this.domains, this.answer);
