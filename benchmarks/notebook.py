@@ -10,10 +10,10 @@
   9,000 log records: the difference between waiting with and without it.
 - flow: 2,000 messages per second, then 200,000 rows per second in batches, with the stream's view
   and a chart shown: losses, stalls of the event loop, latency of queued cells, memory.
-- browser: a table of a thousand rows ten times a second, a chart, the table of a stream of a
-  million rows, filtered and sorted, the statistics of a thousand services without and with the
-  panel, and the panel with a thousand services beside 2,000 messages per second, in JupyterLab in
-  Chromium.
+- browser: a table of a thousand rows ten times a second, charts of a million rows, the table of a
+  stream of a million rows, filtered and sorted, the statistics of a thousand services without and
+  with the panel, and the panel with a thousand services beside 2,000 messages per second, in
+  JupyterLab in Chromium.
 - tab: latency of Tab in a kernel that has discovered a thousand services of ten methods each.
 - registry: memory and CPU usage of their discovery, with statistics that change each time.
 
@@ -329,6 +329,12 @@ async def measure_browser(seconds: float, uri: str) -> list[Verdict]:
                 (
                     "chart of 1,000,000 rows",
                     "charts.chart(999_000, y=['price', 'offer'])",
+                    "charts.flow",
+                    "done[0]",
+                ),
+                (
+                    "bars of 1,000,000 rows by category",
+                    "charts.chart(999_000, y='load', every='1min', by='sensor', kind='bar')",
                     "charts.flow",
                     "done[0]",
                 ),

@@ -25,6 +25,7 @@ ORDERS = {
     "order_id": [7, 3, 9, 8, 2, 5],
     "total": [1.0, 2.0, 4.0, 8.0, 16.0, 32.0],
     "sku": ["tea", "oil", "tea", "tea", "oil", "rye"],
+    "failed": [True, False, False, True, False, True],
 }
 
 
@@ -131,6 +132,7 @@ def test_sums_by_minute_and_category() -> None:
         ),
         ({"x": "total", "y": "order_id", "every": 16, "how": "last"}, {"order_id": [8, 2, 5]}),
         ({"kind": "bar", "every": "2min"}, {"total": [31, 32]}),
+        ({"y": "failed", "every": "2min"}, {"failed": [0.4, 1]}),
         ({"kind": "hist", "every": 8}, {"total": [3, 1, 1, 0, 1]}),
         (
             {"kind": "hist", "every": 16, "by": "sku"},

@@ -63,7 +63,7 @@ async def shown(page: Page) -> AsyncIterator[Shown]:
 async def test_times_of_the_zone_of_the_browser(shown: Shown) -> None:
     """The browser names its zone, in which the axis is labelled."""
     picture = await shown.answer(type="hello", columns=500, hides=True, zone="Asia/Kolkata")
-    assert (picture["x"]["label"], picture["x"]["zone"]) == ("at (IST)", "Asia/Kolkata")
+    assert (picture["x"]["label"], picture["x"]["zone"]) == ("at (IST), 2026-11-25", "Asia/Kolkata")
     assert picture["x"]["ticks"][0][1] == "17:30"
 
 
@@ -106,5 +106,6 @@ async def test_svg_document(shown: Shown) -> None:
     drawing = ET.fromstring(shown.chart.svg())
     texts = [node.text for node in drawing.iter("{http://www.w3.org/2000/svg}text")]
     assert texts[0] == "<b>&"
+    assert any("(" in str(text) and "2026-11-25" in str(text) for text in texts)
     assert {"small", "large"} <= set(texts)
     assert len(list(drawing.iter("{http://www.w3.org/2000/svg}polyline"))) == 2

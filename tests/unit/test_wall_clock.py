@@ -83,6 +83,7 @@ def test_the_zone_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         stream.add_columns({"at": at, "v": [0.5, 1.5] * 50})
         shown = Source(stream).picture(400)
         assert shown.x.label == "at (JST)"
+        assert shown.x.caption == "at (JST), 2026-11-26"
         assert shown.x.ticks[0].text == "05:00"
         assert "05:00:00 to 06:39:00, 2026-11-26" in shown.summary()[-1]
         in_utc = Source(stream, utc=True).picture(400)
@@ -112,3 +113,25 @@ def test_times_far_away() -> None:
     for moment in (-62_135_596_800, 253_402_300_799, 1e18):
         for clock in (BERLIN, KOLKATA, WallClock(), WallClock(UTC)):
             assert days_text(moment, moment, clock)
+
+
+@pytest.mark.parametrize(
+    ("days", "caption"),
+    [
+        (0.1, "at (CET), 2026-11-25"),
+        (2, "at (CET), 2026-11-25 to 2026-11-27"),
+        (9, "at (CET), 2026"),
+        (60, "at (CET), 2026 to 2027"),
+        (300, "at (CET, CEST)"),
+        (5110, "at (CET)"),
+    ],
+)
+def test_the_axis_has_a_date(days: float, caption: str) -> None:
+    """The title of the axis has the date or the year if the ticks have none."""
+    begin = unix("2026-11-25T00:00+01:00")
+    stream = UnconnectedStream()
+    at = pd.to_datetime([begin, begin + days * DAY], unit="s", utc=True)
+    stream.add_columns({"at": at, "v": [1.5, 2.5]})
+    chart = Source(stream)
+    chart.clock = BERLIN
+    assert chart.picture(600).x.caption == caption

@@ -43,6 +43,18 @@ class Axis:
     label: str = ""
     clock: WallClock = NO_ZONE
 
+    @property
+    def caption(self) -> str:
+        """Title, with the date or the year, if the ticks have none."""
+        if self.kind != "time" or not self.ticks or "-" in (text := self.ticks[0].text):
+            return self.label
+        days = days_text(self.low, self.high, self.clock)
+        if ":" not in text:  # a day or a year
+            if text.isdigit():
+                return self.label
+            days = " to ".join(dict.fromkeys(day[:4] for day in days.split(" to ")))
+        return f"{self.label}, {days}"
+
     def text(self, value: float) -> str:
         """Format a value with the resolution of the axis."""
         step = step_of(self.high - self.low, 300) if self.high > self.low else 1.0
@@ -222,7 +234,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
         "low": axis.low,
         "high": axis.high,
         "kind": axis.kind,
-        "label": plain(axis.label),
+        "label": plain(axis.caption),
         "zone": axis.clock.key,
         "step": step,
         "ticks": [[tick.position, tick.text] for tick in axis.ticks],

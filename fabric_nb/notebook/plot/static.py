@@ -43,7 +43,7 @@ STYLE += "".join(f".fabric-plot-last {rule}" for rule in _SHAPES) + "</style>"
 
 _DOCUMENT_STYLE = "".join(
     (
-        "text{font:12px system-ui,sans-serif;fill:#333}",
+        "text{font-family:system-ui,sans-serif;font-size:12px;fill:#333}",
         ".grid{stroke:#ddd;stroke-width:1}",
         *_SHAPES,
     )
@@ -78,10 +78,11 @@ def chart_svg(picture: Picture) -> str:
 
 def svg_document(picture: Picture) -> str:
     """Return the chart as a document that shows it by itself, with its title and description."""
-    title = "".join(
+    title = ", ".join(filter(None, (picture.title, picture.what)))
+    head_lines = "".join(
         f'<text x="{_LEFT if index else 12}" y="{16 + 16 * index}"{weight}>{escape(text)}</text>'
         for index, (text, weight) in enumerate(
-            [(picture.title, ' font-weight="600"'), *((text, "") for text in picture.notes)]
+            [(title, ' font-weight="600"'), *((text, "") for text in picture.notes)]
         )
     )
     head = 24 + 16 * len(picture.notes)
@@ -89,7 +90,7 @@ def svg_document(picture: Picture) -> str:
     size = f'width="{WIDTH}" height="{HEIGHT + head}" viewBox="0 0 {WIDTH} {HEIGHT + head}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{_DOCUMENT_STYLE}</style>'
-        f'<rect width="100%" height="100%" fill="#fff"/>{title}'
+        f'<rect width="100%" height="100%" fill="#fff"/>{head_lines}'
         f"{drawing if picture.lines else ''}</svg>\n"
     )
 
@@ -165,7 +166,7 @@ def _frame(picture: Picture) -> Iterator[str]:
         yield f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{escape(tick.text)}</text>'
     yield (
         f'<text x="{(_LEFT + right) / 2}" y="{HEIGHT - 5}" text-anchor="middle">'
-        f"{escape(picture.x.label)}</text>"
+        f"{escape(picture.x.caption)}</text>"
     )
 
 
