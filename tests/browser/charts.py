@@ -13,6 +13,7 @@ from fabric_nb.notebook.plot.widget import PlotWidget
 from tests.support.streams import UnconnectedStream
 
 START = "2026-11-25T12:00:00Z"
+SENSORS = np.array(["north", "south", "west"], dtype=object)
 MARKUP = "<img src=x onerror=window.hacked=1>"
 
 
@@ -32,7 +33,7 @@ class Rows(UnconnectedStream):
                 "price": wave,
                 "offer": 30 * np.cos(n / 2000) + 90,
                 "load": (n / 70 % 40).round(2),
-                "sensor": rng.choice(["north", "south", "west"], count, p=[0.5, 0.3, 0.2]),
+                "sensor": SENSORS[rng.choice(3, count, p=[0.5, 0.3, 0.2])],
             }
         )
 
