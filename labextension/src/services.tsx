@@ -13,7 +13,7 @@ import { UiState } from './uiState';
 /** Trees. They are kept when the panel's elements are recreated. */
 const trees = new WeakMap<UiState, TreeView>();
 
-/** The tree of services, its filter, and the form below it. */
+/** The tree of services, its filter, and a form over them. */
 export function Services(props: {
   model: PanelModel;
   uiState: UiState;

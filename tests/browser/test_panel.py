@@ -232,7 +232,7 @@ async def test_instances_states_and_errors(details: LabNotebook, page: Page, scr
     save = calls.locator("details.form", has_text="Save the result")
     await save.get_by_label("file").fill("price.txt")
     await save.get_by_role("button", name="Save").click()
-    await expect(save.get_by_role("status")).to_contain_text("is saved as .json")
+    await expect(save.get_by_role("alert")).to_contain_text("is saved as .json")
     await save.get_by_label("file").fill("price.json")
     await save.get_by_role("button", name="Save").click()
     await expect(save.get_by_role("status")).to_contain_text("Saved price.json, 3 bytes")
@@ -252,7 +252,9 @@ async def test_instances_states_and_errors(details: LabNotebook, page: Page, scr
         "await crowd(1, instance='silent', interval=4.0)\n"
         "await crowd(1, instance='blocked', busy_since=1.0, interval=60.0)"
     )
-    await filter_services(page, "s0000")  # the form leaves room for few rows
+    await page.screenshot(path=screens / "panel-form.png")
+    await form.get_by_role("button", name="Close the form").click()
+    await filter_services(page, "s0000")
     await row(page, "s0000").click()
     await expect(instances.filter(has_text="silent")).to_contain_text("late")
     await expect(instances.filter(has_text="blocked")).to_contain_text("busy")
