@@ -9,7 +9,7 @@ import { fileName, offer, SvgRecorder } from "./save.js";
 
 const EDGE = { top: 8, right: 12, bottom: 38 };
 const CLICK = 5; // pixels below which a drag is a click
-const REACH = 20; // columns from the pointer in which a value is looked for
+const REACH = 8; // a value is looked for as far from the pointer as this part of the width
 const WHEEL = 1.0015; // factor of a pixel of the wheel
 const LINE_HEIGHT = 16; // pixels of the wheel's lines
 const HINT = "Click the chart first, or hold Ctrl, to zoom with the wheel.";
@@ -315,7 +315,7 @@ class PlotView {
   paintTip(x, marked) {
     if (!this.tip.firstChild) this.tip.append(make("div", "when"), make("div", "all"));
     const [when, all] = this.tip.children;
-    setText(when, this.momentText());
+    setText(when, this.momentText(marked));
     fill(all, marked, () => this.tipEntry(), (entry, { line, place }) => {
       const [swatch, name, value] = entry.children;
       swatch.style.background = COLOURS[place];
@@ -339,9 +339,12 @@ class PlotView {
     return this.kernel.lostText || this.picture.state;
   }
 
-  momentText() {
+  /** X of the value that is nearest to the pointer. */
+  momentText(marked) {
     const { x, columns, buckets } = this.picture;
-    const value = x.low + ((this.column + 0.5) / columns) * (x.high - x.low);
+    const distance = (column) => Math.abs(column - this.column);
+    const places = marked.map(({ column }) => column).sort((a, b) => distance(a) - distance(b));
+    const value = x.low + (((places[0] ?? this.column) + 0.5) / columns) * (x.high - x.low);
     if (!buckets) return axisText(x, value);
     const [origin, width] = buckets;
     const begin = origin + Math.floor((value - origin) / width) * width;
@@ -354,7 +357,7 @@ class PlotView {
 
   /** The column nearest to the pointer in which a line has a value; null if there is none. */
   nearest({ first }) {
-    return first ? nearest(first, this.column, Math.max(REACH, this.picture.bar / 2 + 1)) : null;
+    return first ? nearest(first, this.column, Math.max(this.picture.columns / REACH, this.picture.bar / 2 + 1)) : null;
   }
 
   valueAt(line) {
@@ -517,8 +520,9 @@ class PlotView {
     else if (to === undefined || !lines.length) return false;
     else this.column = Math.min(columns - 1, Math.max(0, to));
     this.scheduleOverlay();
-    const values = this.marked().map(({ line }) => `${line.name} ${this.valueAt(line)}`);
-    setText(this.announced, this.column === null ? "" : [this.momentText(), ...values].join(", "));
+    const marked = this.column === null ? [] : this.marked();
+    const values = marked.map(({ line }) => `${line.name} ${this.valueAt(line)}`);
+    setText(this.announced, this.column === null ? "" : [this.momentText(marked), ...values].join(", "));
     return true;
   }
 
