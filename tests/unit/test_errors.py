@@ -88,9 +88,15 @@ def subclasses(cls: type[FabricError]) -> Iterator[type[FabricError]]:
         yield from subclasses(each)
 
 
-NEVER_LEAVE = {"DurabilityMismatch", "ExchangeNotDeclarable", "TooLong", "Unroutable"}
-"""Errors by which two modules of `fabric` understand each other; callers get their public base or
-another error."""
+NEVER_LEAVE = {
+    "DurabilityMismatch",
+    "ExchangeNotDeclarable",
+    "InvalidField",
+    "TooLong",
+    "Unroutable",
+}
+"""Errors by which two modules understand each other; callers get their public base or another
+error."""
 
 
 def test_all_errors_are_in_one_place() -> None:
