@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from tests.browser.lab import Lab, LabNotebook, set_theme
+from fabric_nb import AmqBrokerConnector
+from tests.broker.process import BrokerProcess
+from tests.browser.lab import Lab, LabNotebook, new_page, set_theme
 from tests.browser.looks import BLUE, painted
 from tests.browser.panels import (
     active_cell,
@@ -20,6 +22,7 @@ from tests.browser.panels import (
     show,
     source,
 )
+from tests.browser.test_table import ROWS
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -172,3 +175,40 @@ async def test_a_magic_before_loading(empty: LabNotebook, page: Page, screens: P
     # The magic works after loading.
     await empty.run("%fabric_connect --domain early")
     await expect(panel_of(page).locator(".fabric-connection")).to_contain_text("early")
+
+
+async def test_from_a_url_to_a_report(
+    empty: LabNotebook, shop: AmqBrokerConnector, broker: BrokerProcess, page: Page, screens: Path
+) -> None:
+    """With a URL, two cells show the services; a call, a chart and a saved report follow."""
+    await cell(empty, f"%load_ext fabric_nb\n%fabric_connect {broker.uri}")
+    card = empty.panel.locator(".fabric-page")
+    await expect(card).to_contain_text("shop")
+    await expect(card).to_contain_text("orders")
+    await cell(empty, "%fabric services calls")
+    tables = empty.panel.locator(".fabric-table")
+    await expect(tables).to_have_count(2)
+    services, calls = await tables.all()
+    await services.locator(ROWS).filter(has_text="orders").locator("td").nth(1).click()
+    form = services.locator("details.form").filter(has_text="price(")
+    await form.locator("summary").click()
+    await form.get_by_label("sku").fill("tea")
+    await form.get_by_role("button", name="Call", exact=True).click()
+    await expect(form.locator(".answer")).to_contain_text("9.5")
+    await expect(calls.locator(ROWS).filter(has_text="price")).to_have_count(1)
+    await cell(empty, "prices = %fabric_stream kind=PRICE")
+    for number in range(20):
+        await shop.publish_data({"total": number * 9.5}, {"kind": "PRICE"})
+    await cell(empty, "await prices.wait(20, timeout=60)\nprices.plot('total');")
+    await expect(empty.panel.locator(".fabric-plot")).to_be_visible()
+    await cell(empty, "%fabric_report first.html")
+    await expect(empty.panel.get_by_text("first.html").last).to_be_visible()
+    browser = page.context.browser
+    assert browser is not None
+    report = await new_page(browser)
+    await report.goto((empty.path.parent / "first.html").as_uri())
+    await expect(report.locator(".fabric-table").first).to_be_visible()
+    await expect(report.locator("section").filter(has_text="price").first).to_be_visible()
+    await expect(report.locator("section svg[role=img]")).to_be_visible()
+    await report.screenshot(path=screens / "first-report.png", full_page=True)
+    await report.close()
