@@ -16,11 +16,12 @@ from fabric_nb.notebook.arguments import InvalidLine, evaluate
 from fabric_nb.notebook.completion import SECTIONS
 from fabric_nb.notebook.plot.backend import Charts
 from fabric_nb.notebook.views.base import TableView
-from fabric_nb.notebook.views.live import LiveTable, Part, page_of
+from fabric_nb.notebook.views.live import LiveTable, Part, Screen, page_of
 from fabric_nb.notebook.views.logs import LogView
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.data.stream import Stream
+    from fabric_nb.notebook.live.widget import LiveWidget
     from fabric_nb.notebook.plot.source import Source
     from fabric_nb.notebook.plot.widget import PlotWidget
 
@@ -105,10 +106,14 @@ def text_of(chosen: TableView | ChosenChart) -> str:
     return static_forms(chosen.source.picture(COLUMNS))["text/plain"]
 
 
-def shown_charts() -> list[PlotWidget]:
-    """Return the charts that are live in the notebook."""
+def shown_views(screen: Screen) -> list[LiveWidget]:
+    """Return the views and charts that are live in the notebook, without the cards."""
+    from fabric_nb.notebook.live.page import PageWidget
+
     backend = plotting.backend()
-    return backend.shown() if isinstance(backend, Charts) else []
+    charts = backend.shown() if isinstance(backend, Charts) else []
+    views = [each for each in screen.widgets() if not isinstance(each, PageWidget)]
+    return [*views, *charts]
 
 
 class _ChosenCharts(Charts):

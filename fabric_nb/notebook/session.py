@@ -39,7 +39,7 @@ from fabric_nb.notebook.dashboard import (
     Choice,
     ChosenChart,
     part_of,
-    shown_charts,
+    shown_views,
     text_of,
 )
 from fabric_nb.notebook.doctor_page import examine
@@ -300,7 +300,7 @@ class Session:
 
         member, now = self.member, time.time()
         parts = [part_of(each) for each in await self.resolved(choices)]
-        shown = [part.widget for part in parts] or [*self.screen.widgets(), *shown_charts()]
+        shown = [part.widget for part in parts] or shown_views(self.screen)
         if not shown:
             parts = [part_of(await self.section(name)) for name in DEFAULT_SECTIONS]
             shown = [part.widget for part in parts]
