@@ -265,6 +265,10 @@ class Screen:
             return None
         return self.add(lambda: _live(view, others), of)
 
+    def show_parts(self, parts: Sequence[Part], min_width: str) -> Live:
+        """Display tables and charts, side by side where the width allows it."""
+        return self.add(lambda: LiveParts(parts, range(len(parts)), min_width))
+
     def add(self, display: Callable[[], L], of: FabricMember | None = None) -> L:
         """Display an output under the running cell and keep it live.
 
