@@ -53,7 +53,7 @@ from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
 from fabric_nb.notebook.views.connections import ConnectionsView, ListedConnection
 from fabric_nb.notebook.views.graph import GraphView
-from fabric_nb.notebook.views.live import LiveParts, Screen
+from fabric_nb.notebook.views.live import Screen
 from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.registry import RegistryView
 from fabric_nb.notebook.views.services import Filter
@@ -277,7 +277,7 @@ class Session:
             display({"text/plain": "\n\n".join(map(text_of, chosen))}, raw=True)
             return
         parts = [part_of(each) for each in chosen]
-        self.screen.add(lambda: LiveParts(parts, range(len(parts)), MIN_WIDTH), of=self.member)
+        self.screen.show_parts(parts, MIN_WIDTH, of=self.member)
 
     async def resolved(self, choices: Sequence[Choice]) -> list[TableView | ChosenChart]:
         """Return choices with the views of the sections that are named."""

@@ -265,9 +265,9 @@ class Screen:
             return None
         return self.add(lambda: _live(view, others), of)
 
-    def show_parts(self, parts: Sequence[Part], min_width: str) -> Live:
-        """Display tables and charts, side by side where the width allows it."""
-        return self.add(lambda: LiveParts(parts, range(len(parts)), min_width))
+    def show_parts(self, parts: Sequence[Part], min_width: str, *, of: object = None) -> Live:
+        """Display tables and charts, side by side where the width allows it; see `add`."""
+        return self.add(lambda: LiveParts(parts, range(len(parts)), min_width), of=of)
 
     def add(self, display: Callable[[], L], of: FabricMember | None = None) -> L:
         """Display an output under the running cell and keep it live.
