@@ -277,7 +277,7 @@ class Session:
             display({"text/plain": "\n\n".join(map(text_of, chosen))}, raw=True)
             return
         parts = [part_of(each) for each in chosen]
-        self.screen.show_parts(parts, MIN_WIDTH, of=self.member)
+        self.screen.show_parts(parts, MIN_WIDTH, self.member)
 
     async def resolved(self, choices: Sequence[Choice]) -> list[TableView | ChosenChart]:
         """Return choices with the views of the sections that are named."""

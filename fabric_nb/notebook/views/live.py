@@ -265,7 +265,7 @@ class Screen:
             return None
         return self.add(lambda: _live(view, others), of)
 
-    def show_parts(self, parts: Sequence[Part], min_width: str, *, of: object = None) -> Live:
+    def show_parts(self, parts: Sequence[Part], min_width: str, of: FabricMember) -> Live:
         """Display tables and charts, side by side where the width allows it; see `add`."""
         return self.add(lambda: LiveParts(parts, range(len(parts)), min_width), of=of)
 
