@@ -214,6 +214,33 @@ def test_missing_and_odd_categories() -> None:
     assert "[2]" in categories.names
 
 
+@pytest.mark.parametrize("kind", ["line", "area", "bar", "scatter", "hist"])
+@pytest.mark.parametrize("how", [None, "count", "std", "median"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1e308, -1e308, 3],
+        [np.inf, 1, -np.inf],
+        [1e300] * 3,
+        [0.0] * 3,
+        [1e-320, 0, 2],
+        [np.nan] * 3,
+    ],
+)
+def test_numbers_of_any_size(kind: str, how: str | None, values: list[float]) -> None:
+    """Numbers of any size, as x, as values and in buckets, give a picture or a note."""
+    rows = {"v": values, "w": [1.5, 2.5, 3.5]}
+    how = None if kind == "hist" else how
+    for options in ({"y": "v"}, {"y": "v", "every": 0.5}, {"y": "w", "x": "v", "every": 0.5}):
+        if kind == "hist" and "x" in options:
+            continue
+        with np.errstate(all="ignore"):
+            shown = picture(rows, kind=kind, how=how, **options)
+            assert shown.lines or shown.notes
+            assert static_forms(shown)
+            assert shown.encoded()
+
+
 def test_very_narrow_buckets_are_joined() -> None:
     """Buckets that would be too many are joined, with a note."""
     at = START + pd.to_timedelta([0, 10], unit="h")

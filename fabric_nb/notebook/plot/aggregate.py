@@ -58,7 +58,8 @@ def aggregated(
         valid = np.isfinite(y)
         if not valid.all():
             key, y = key[valid], y[valid]
-    values = _reduced(key, count * groups, y, how)
+    with np.errstate(all="ignore"):  # values that overflow are not drawn
+        values = _reduced(key, count * groups, y, how)
     return Buckets(first, values.reshape(count, groups))
 
 
@@ -69,14 +70,13 @@ def _reduced(key: Array, size: int, y: Array | None, how: str) -> Array:
     if how == "sum":
         return np.bincount(key, y, size)
     if how in ("mean", "std"):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            counts = np.bincount(key, minlength=size)
-            mean = np.asarray(np.bincount(key, y, size) / counts)
-            if how == "mean":
-                return mean
-            squares = np.bincount(key, (y - mean[key]) ** 2, size)
-            spread = np.sqrt(squares / (counts - 1))
-            return np.asarray(np.where(counts > 1, spread, np.nan))
+        counts = np.bincount(key, minlength=size)
+        mean = np.asarray(np.bincount(key, y, size) / counts)
+        if how == "mean":
+            return mean
+        squares = np.bincount(key, (y - mean[key]) ** 2, size)
+        spread = np.sqrt(squares / (counts - 1))
+        return np.asarray(np.where(counts > 1, spread, np.nan))
     values = np.full(size, np.nan)
     if not len(key):
         return values

@@ -12,11 +12,14 @@ from fabric_nb.notebook.plot.aggregate import ADDITIVE, Aggregation, Buckets
 from fabric_nb.notebook.plot.decimate import Array, Bins
 from fabric_nb.notebook.plot.lines import line_of, points_of_buckets, y_axis
 from fabric_nb.notebook.plot.picture import Picture
-from fabric_nb.notebook.plot.scene import NO_NUMBERS, Scene, without_lines
+from fabric_nb.notebook.plot.scene import NO_NUMBERS, TOO_FAR, Scene, is_too_wide, without_lines
 from fabric_nb.notebook.plot.selection import Data, Range, Selected
 from fabric_nb.notebook.plot.ticks import duration_text, step_of, time_step
 
 MAX_BUCKETS = 20_000
+TOO_NARROW = "A bucket of {} is too narrow for values of {} as large as these."
+_PRECISION = 2.0**52
+"""Largest number of a bucket: as a float, each number below has a successor."""
 BAR_WIDTH = 14
 """Columns of pixels of a bucket whose width is chosen here."""
 
@@ -64,6 +67,8 @@ class BucketChart:
             width, note = _bounded(width, shown, lambda size: _text(data, size))
             notes += note
             rows = rows.at((rows.x >= shown[0] - margin) & (rows.x <= shown[1] + margin))
+        if _is_too_narrow(width, shown):
+            return scene.empty(TOO_NARROW.format(_text(data, width), data.name))
         division = _Division(_origin(scene, width), width)
         how = _how(scene)
         buckets = self._buckets(scene, rows, how, division) if len(rows.x) else None
@@ -114,10 +119,14 @@ def histogram(scene: Scene, extent: Range | None) -> Picture:
     range_of_values = data.extent
     if range_of_values is None:
         return scene.empty(*(series.notes or [NO_NUMBERS]))
+    if is_too_wide(range_of_values):
+        return scene.empty(TOO_FAR.format(label))
     scene = replace(scene, data=data, options=replace(scene.options, window=None))
     shown = scene.shown(range_of_values)
     width = every.size if every else _chosen_step(shown, scene.columns)
     width, note = _bounded(width, shown, lambda size: f"{size:g}")
+    if _is_too_narrow(width, shown):
+        return scene.empty(TOO_NARROW.format(f"{width:g}", label))
     values = values.at((values.x >= shown[0] - width) & (values.x <= shown[1] + width))
     what = f"rows{scene.by}, every {width:g}"
     if not len(values.x):
@@ -233,6 +242,11 @@ def _bounded(width: float, shown: Range, text: Callable[[float], str]) -> tuple[
     wider = width * math.ceil(count / MAX_BUCKETS)
     note = f"Drawn every {text(wider)}, because {text(width)} would make {count:,.0f} buckets."
     return wider, [note]
+
+
+def _is_too_narrow(width: float, shown: Range) -> bool:
+    """Return whether buckets are narrower than the precision of the numbers that they divide."""
+    return max(map(abs, shown)) / width > _PRECISION and not isinstance(width, int)
 
 
 def _origin(scene: Scene, width: float) -> float:

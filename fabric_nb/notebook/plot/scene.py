@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from fabric_nb.notebook.plot.wall_clock import NO_ZONE, UTC_CLOCK, WallClock
 
 TICK_WIDTH = 90
 NO_NUMBERS = "There are no numbers to draw."
+TOO_FAR = "The values of {} are too far apart to be drawn."
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,11 @@ class Scene:
         picture = self.empty(*self.series.notes)
         windowed = self.options.window is not None
         return replace(picture, x=x, rows=rows, extent=(first, last), windowed=windowed)
+
+
+def is_too_wide(extent: Range) -> bool:
+    """Return whether a range is too wide for numbers in it to be told apart."""
+    return not math.isfinite(2 * (extent[1] - extent[0]))
 
 
 def without_lines(picture: Picture) -> Picture:

@@ -8,7 +8,7 @@ from typing import Any
 from fabric_nb.notebook.plot.bucketed import BucketChart, histogram
 from fabric_nb.notebook.plot.options import chart_options
 from fabric_nb.notebook.plot.picture import Picture
-from fabric_nb.notebook.plot.scene import NO_NUMBERS, Scene
+from fabric_nb.notebook.plot.scene import NO_NUMBERS, TOO_FAR, Scene, is_too_wide
 from fabric_nb.notebook.plot.selection import Range, Rows, Selection
 from fabric_nb.notebook.plot.single_rows import picture_of_rows
 from fabric_nb.notebook.plot.wall_clock import WallClock
@@ -75,6 +75,8 @@ class Source:
             return histogram(scene, extent)
         if extent is None:
             return scene.empty(NO_ROWS)
+        if is_too_wide(extent):
+            return scene.empty(TOO_FAR.format(data.name))
         if self.options.bucketed:
             return self._buckets.picture(scene, extent)
         return picture_of_rows(scene, extent)
