@@ -74,6 +74,7 @@ WORKING = (
     "%fabric_report secretive.html",
     "%fabric_connections",
     "%fabric_use default",
+    "%fabric_connect --form",
 )
 FAILING = (
     "%fabric_call nobody.there",
@@ -172,9 +173,21 @@ async def test_no_magic_outputs_the_password(
         assert (await notebook.execute(cell)).status == "error", cell
     await notebook.inspect("fabric")
 
-    # A panel of this kernel.
+    # A panel of this kernel, with a password in its form.
     notebook.send("comm_open", comm_id="p", target_name="fabric_nb.panel.requests", data={})
     notebook.send_comm("p", {"id": "1", "do": "state"})
+    entered = {"uri": login, "password": SECRET, "domain": DOMAIN}
+    for request, name in (("2", "domains"), ("3", "cell"), ("4", "recent")):
+        asked = {"id": request, "do": "broker", "name": name, "arguments": entered}
+        notebook.send_comm("p", asked)
+        await notebook.until(
+            lambda request=request: any(
+                result["id"] == request
+                for message in notebook.messages
+                if message.type == "comm_msg"
+                for result in message.content["data"].get("results", ())
+            )
+        )
     await notebook.until(
         lambda: any("***@" in repr(m.content) for m in notebook.messages if m.type == "comm_msg")
     )

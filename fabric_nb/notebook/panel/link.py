@@ -19,6 +19,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb._version import __version__
 from fabric_nb.errors import InvalidArgument
+from fabric_nb.notebook.connect import log_filter
 
 if TYPE_CHECKING:
     from fabric_nb.notebook.connect.finder import BrokerFinder
@@ -65,6 +66,7 @@ class Panel:
         """Open the comms, so that panels find this kernel."""
         if not self._in_kernel:
             return
+        log_filter.hide_passwords()
         manager = comm.get_comm_manager()
         manager.register_target(REQUESTS, self._on_open)
         self._push_comm = comm.create_comm(target_name=TARGET, primary=False)
@@ -75,6 +77,7 @@ class Panel:
         if self._push_comm is None:
             return
         manager = comm.get_comm_manager()
+        log_filter.remove_filter()
         manager.unregister_target(REQUESTS, self._on_open)
         if self._watcher is not None:
             self._watcher.close()
