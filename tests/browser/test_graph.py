@@ -162,7 +162,7 @@ async def test_the_saved_picture(counted: LabNotebook, screens: Path) -> None:
     await expect(counted.panel.locator(".fabric-table g.service")).to_have_count(12)
     await counted.execute(
         "from fabric_nb.notebook import extension\n"
-        "for _, live in list(extension._loaded.session.screen._live): live.freeze()"
+        "for live in extension._loaded.session.screen.outputs(): live.freeze()"
     )
     saved = counted.panel.locator("svg.graph")
     await expect(saved.locator("rect")).to_have_count(12)

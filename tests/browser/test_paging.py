@@ -125,8 +125,9 @@ async def test_selected_rows_are_used(notebook: LabNotebook, lab: Lab) -> None:
     assert copied.splitlines()[1].startswith("2026-11-30 13:23:19\tmilk\to4999\t863\t")
     name = f"{notebook.path.stem}.csv"
     await table.get_by_label("File").fill(name)
-    for _ in range(2):
+    for text in (f"Saved 1 row to {name}.", "exists"):
         await table.get_by_role("button", name="Save").click()
+        await expect(answer).to_contain_text(text)
     await expect(answer).to_have_text(f"{name} exists: write another name, or tick Replace.")
     await table.get_by_label("Replace").check()
     await page.keyboard.press("Enter")

@@ -613,6 +613,7 @@ async def test_markup_stays_text(crowded: LabNotebook, page: Page) -> None:
     form = panel.get_by_role("form", name="notebook.evil.m")
     await form.get_by_role("button", name="Call", exact=True).click()
     await expect(form.get_by_role("status")).to_contain_text("<script>")
+    await form.get_by_role("button", name="Close the form").click()
     assert await panel.locator("img, script").count() == 0
     assert await page.evaluate("() => window.hacked") is None
 
