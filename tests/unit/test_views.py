@@ -990,7 +990,7 @@ def stream_view(stream: Stream, **changes: Any) -> Rendered:
 
 
 def test_stream_view() -> None:
-    """A stream is shown with its counters, its last rows and a chart of one column."""
+    """A stream is shown with its counters, its last rows and a chart of its first measure."""
     rows = [{"s": "a", "n": n, "x": n / 3 if n % 2 else None, "l": [n]} for n in range(150)]
     shown = stream_view(received(rows, kind="T"))
     assert shown.texts[:4] == ["Stream kind=T", "open", "150 rows", "30.0 rows/s"]
@@ -998,7 +998,7 @@ def test_stream_view() -> None:
     assert shown.cells[-1] == ["a", "149", "49.6667", "[149]"]
     assert len(shown.model) == ROWS
     assert "… and 130 older rows." in shown.texts
-    assert "n, last 150 rows  " in shown.page.text()
+    assert "x, last 150 rows  " in shown.page.text()
 
 
 def test_stream_view_is_incremental() -> None:

@@ -41,7 +41,7 @@ class StreamView(TableView):
     fabric: FabricMember
     stream: Stream
     charted: str | None = None
-    """Column of the chart; None for the first numeric one."""
+    """Column of the chart; None for the first measure."""
     domain: str = ""
     """Domain of the stream; while no row arrives, other domains with services are suggested."""
     chosen: Sequence[str] | None = None
@@ -208,7 +208,8 @@ class StreamView(TableView):
         tools: list[Button | Select] = []
         chart = None
         if names:
-            charted = names.index(self.charted) if self.charted in names else 0
+            is_chosen = self.charted in names
+            charted = names.index(str(self.charted)) if is_chosen else _first_measure(last, numeric)
             tools.append(Select("chart", "Line", names, names[charted]))
             chart = Chart(
                 f"{names[charted]}, last {counted(len(last), 'row')}",
@@ -245,12 +246,25 @@ def headers_text(stream: Stream) -> str:
 
 
 def chart_of(rows: pd.DataFrame) -> Chart | None:
-    """Return a chart of the first numeric column; None if there is none."""
+    """Return a chart of the first measure, or else numeric column; None if there is none."""
     columns = range(min(rows.shape[1], COLUMNS))
-    first = next((index for index in columns if _is_number(rows.dtypes.iloc[index])), None)
-    if first is None:
+    numeric = [index for index in columns if _is_number(rows.dtypes.iloc[index])]
+    if not numeric:
         return None
+    first = numeric[_first_measure(rows, numeric)]
     return Chart(plain(str(rows.columns[first])), _numbers(rows.iloc[:, first]))
+
+
+def _first_measure(rows: pd.DataFrame, numeric: Sequence[int]) -> int:
+    """Return the place of the first column that is a measure, and no id or counter; or else 0."""
+    from fabric_nb.frames.measures import is_label  # it imports pandas
+
+    found = (
+        place
+        for place, index in enumerate(numeric)
+        if not is_label(str(rows.columns[index]), rows.iloc[:, index])
+    )
+    return next(found, 0)
 
 
 def _is_number(dtype: Any) -> bool:

@@ -34,7 +34,7 @@ NamedStreams = Sequence[tuple[str, "Stream"]]
 
 @dataclass(eq=False)
 class StreamsView(TableView):
-    """A row for each stream, with the last values of its first numeric column.
+    """A row for each stream, with the last values of its first measure.
 
     Attributes:
         streams: returns pairs of a variable's name and its stream.
