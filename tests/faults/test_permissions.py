@@ -15,7 +15,9 @@ from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
 from fabric_nb import AmqBrokerConnector, AmqpHandler
-from fabric_nb.errors import BrokerRefused, ServiceLost
+from fabric_nb.errors import BrokerRefused, LoginRefused, ServiceLost
+from fabric_nb.fabric.amqp.credentials import BrokerUri
+from fabric_nb.notebook.connect.finder import BrokerFinder
 from tests.support.fabric import Members, until, wait_for_service
 from tests.support.peers import DOMAIN, needs_amqp_fabric
 from tests.support.rabbitmq_supervisor import rabbitmq_version
@@ -271,3 +273,20 @@ async def test_traces_without_permission(members, join, owner, caplog):
     assert await server.call("boss.add", x=1, y=2) == 3
     await until(lambda: server.traces.sample == 0)
     assert await server.call("boss.add", x=1, y=2) == 3
+
+
+async def test_the_form_of_a_viewer(join, rabbitmq, vhost):
+    """The form that connects lists the domains for a caller, and tells others what they lack."""
+    await join("caller")
+    user = f"user-{vhost}"
+    finder = BrokerFinder(lambda uri, password: [BrokerUri(str(URL(uri).with_password(password)))])
+    entered = {"uri": rabbitmq.uri_for(user, PASSWORD, vhost), "password": PASSWORD}
+    found = await finder.answer("domains", entered)
+    assert {name for name, _ in found["domains"]} >= {DOMAIN, OTHER}
+    assert PASSWORD not in str(found)
+    rabbitmq.add_user(user, PASSWORD, vhost=vhost, configure="^$", write="^$", read="^$")
+    with pytest.raises(BrokerRefused, match=f"user '{user}' lacks permission"):
+        await finder.answer("domains", entered)
+    with pytest.raises(LoginRefused) as caught:
+        await finder.answer("domains", entered | {"password": "wrong"})
+    assert "wrong" not in str(caught.value)
