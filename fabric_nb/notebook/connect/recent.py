@@ -129,12 +129,11 @@ def read(path: Path) -> RecentBrokers:
 
 def _exposure(status: os.stat_result) -> str:
     """Return how others can access a file, as the end of a sentence; empty if they cannot."""
-    if sys.platform == "win32":  # where the folder is private
-        return ""
-    if status.st_uid != os.getuid():
-        return "belongs to another user"
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return "can be read by others"
+    if sys.platform != "win32":  # where the folder is private
+        if status.st_uid != os.getuid():
+            return "belongs to another user"
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            return "can be read by others"
     return ""
 
 
