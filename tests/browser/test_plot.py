@@ -61,9 +61,17 @@ async def test_each_kind_of_chart(notebook: LabNotebook, screens: Path) -> None:
             await notebook.page.set_viewport_size({"width": width, "height": 900})
             if kind != "scatter":  # its points are translucent
                 assert await painted(chart, BLUE) > 0
-            await chart.locator("canvas").hover(position={"x": width // 3, "y": 100})
-            await expect(chart.locator(".tip")).to_be_visible()
+            await hover(chart, width // 3)
             await notebook.page.screenshot(path=screens / f"plot-{kind}-{width}.png")
+
+
+async def hover(chart: Locator, x: int) -> None:
+    """Move the pointer over a chart until it shows the values, which a resize hides."""
+    canvas, tip = chart.locator("canvas"), chart.locator(".tip")
+    async with asyncio.timeout(60):
+        while not await tip.is_visible():
+            await canvas.hover(position={"x": x - 1, "y": 100})
+            await canvas.hover(position={"x": x, "y": 100})
 
 
 async def test_colours_without_a_theme(notebook: LabNotebook) -> None:

@@ -1017,10 +1017,10 @@ def test_stream_view_is_incremental() -> None:
 
 
 async def test_column_of_the_chart() -> None:
-    """Any numeric column can be chosen; the first replaces one that no longer exists."""
-    stream = received([{"s": "a", "n": n, "x": -n} for n in range(1000)])
+    """Any numeric column can be chosen; the first measure replaces one that no longer exists."""
+    stream = received([{"s": "a", "n": n, "y": 5, "x": -n} for n in range(1000)])
     shown = stream_view(stream)
-    assert shown.model.head.tools[0].options == ["n", "x"]  # type: ignore[union-attr]
+    assert shown.model.head.tools[0].options == ["n", "y", "x"]  # type: ignore[union-attr]
     shown.view.act("chart", "x")
     chart = shown.again().model.head.chart
     assert chart is not None
@@ -1029,7 +1029,7 @@ async def test_column_of_the_chart() -> None:
     shown.view.act("chart", "gone")
     chart = shown.again().model.head.chart
     assert chart is not None
-    assert chart.label.startswith("n,")
+    assert chart.label.startswith("y,")
     await cast("Any", shown.view.act("pause", None))
     assert "paused" in shown.again().texts
     await cast("Any", shown.view.act("pause", None))
