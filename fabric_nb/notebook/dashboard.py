@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fabric_nb.fabric.core.values import similar
 from fabric_nb.fabric.data import plotting
 from fabric_nb.fabric.data.streams import is_stream
 from fabric_nb.fabric.logs.feed import LogFeed
@@ -39,7 +39,7 @@ class ChosenChart:
     source: Source
 
 
-Choice = str | TableView | ChosenChart
+ViewChoice = str | TableView | ChosenChart
 """Name of a section, the view of a value, or a chart."""
 
 
@@ -61,7 +61,7 @@ class ChartPart:
         self._chart.refresh()
 
 
-def choose(word: str, scope: Mapping[str, Any], member: FabricMember) -> Choice:
+def choose(word: str, scope: Mapping[str, Any], member: FabricMember) -> ViewChoice:
     """Return what a word of ``%fabric`` means.
 
     Args:
@@ -136,12 +136,11 @@ def _charts_chosen() -> Iterator[None]:
 
 
 def _unknown(word: str, kind: str = "") -> str:
-    close = difflib.get_close_matches(word, SECTIONS, n=1, cutoff=0.6)
-    hint = f" Did you mean {close[0]}?" if close else ""
     what = f"{word} is of type {kind}, which is no view" if kind else f"There is no view {word!r}"
+    suggestion = similar(word, SECTIONS) or "."
     return (
-        f"{what}: choose from {_listed(SECTIONS)}, or a variable with a stream or log feed, or a"
-        f" chart such as orders.plot.{hint}"
+        f"{what}{suggestion} Choose from {_listed(SECTIONS)}, or a variable with a stream or log"
+        " feed, or a chart such as orders.plot."
     )
 
 

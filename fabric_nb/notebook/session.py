@@ -36,8 +36,8 @@ from fabric_nb.notebook.connections import Connections, NamedConnection
 from fabric_nb.notebook.dashboard import (
     DEFAULT_SECTIONS,
     MIN_WIDTH,
-    Choice,
     ChosenChart,
+    ViewChoice,
     part_of,
     shown_views,
     text_of,
@@ -270,7 +270,7 @@ class Session:
         member = self.member
         self.screen.show(*[await self.section(name) for name in DEFAULT_SECTIONS], of=member)
 
-    async def show_side_by_side(self, choices: Sequence[Choice]) -> None:
+    async def show_side_by_side(self, choices: Sequence[ViewChoice]) -> None:
         """Show chosen views and charts under one cell, side by side where the width allows it."""
         chosen = await self.resolved(choices)
         if in_terminal():
@@ -279,13 +279,13 @@ class Session:
         parts = [part_of(each) for each in chosen]
         self.screen.show_parts(parts, MIN_WIDTH, self.member)
 
-    async def resolved(self, choices: Sequence[Choice]) -> list[TableView | ChosenChart]:
+    async def resolved(self, choices: Sequence[ViewChoice]) -> list[TableView | ChosenChart]:
         """Return choices with the views of the sections that are named."""
         return [
             await self.section(choice) if isinstance(choice, str) else choice for choice in choices
         ]
 
-    async def report(self, path: Path | None, choices: Sequence[Choice]) -> None:
+    async def report(self, path: Path | None, choices: Sequence[ViewChoice]) -> None:
         """Write views and charts to a file, and show its name.
 
         Args:

@@ -35,16 +35,20 @@ def cell(table: Locator, row: int, column: str) -> Locator:
     return table.locator(f'tr[aria-rowindex="{row + 1}"] td[data-label="{column}"]')
 
 
-async def test_all_rows_are_filtered_sorted_and_scrolled(notebook: LabNotebook) -> None:
+async def test_all_rows_are_filtered_sorted_and_scrolled(notebook: LabNotebook, lab: Lab) -> None:
     """Filter, order and scrolling reach each row that the stream keeps, and follow new ones."""
     table = await show(notebook)
     count = table.locator(".count")
     await expect(count).to_have_text("5,000 rows")
     await table.locator(".scroller").evaluate("(node) => { node.scrollTop = 26 * 2000; }")
     await expect(cell(table, 2001, "order")).to_have_text("o2000")
-    await notebook.page.evaluate(BLOCK, "import time; time.sleep(1.5)")
+    released = lab.root / "released"
+    await notebook.page.evaluate(
+        BLOCK, "import os, time\nwhile not os.path.exists('released'): time.sleep(0.01)"
+    )
     await table.get_by_label("Filter rows").fill("green o12")
     await expect(count).to_have_text("Waiting for the running cell.")
+    released.touch()
     await expect(count).to_have_text("22 of 5,000 rows")
     await expect(cell(table, 1, "order")).to_have_text("o123")
     await table.get_by_role("columnheader", name="price").get_by_role("button").click()

@@ -159,7 +159,7 @@ async def test_names_are_completed_and_checked(start_notebook: StartNotebook, ur
 async def test_recent_brokers_are_offered(
     start_notebook: StartNotebook, uri: str, tmp_path: Path
 ) -> None:
-    """Where no broker is named, a form follows the card if there are recent brokers, unsaved."""
+    """A form with the recent brokers follows the card if no broker is named; it is not saved."""
     notebook = await start_notebook({"FABRIC_NB_RUNTIME_DIR": str(tmp_path / "run")})
     alone = await notebook.run("%fabric_connect --id one")
     await notebook.run(f"%fabric_connect {uri} --domain {DOMAIN} --id two")

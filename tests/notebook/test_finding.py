@@ -55,7 +55,7 @@ async def test_many_domains_are_listed_in_part(rabbitmq: RabbitMq, own_place: st
 
 
 async def test_an_empty_broker(rabbitmq: RabbitMq, own_place: str) -> None:
-    """Where no service is announced, a sentence says why one may be missing."""
+    """A sentence says why a service may be missing if none is announced."""
     answer = await new_finder().answer("domains", {"uri": rabbitmq.uri_for(vhost=own_place)})
     assert answer["domains"] == []
     assert "No service was announced within 2 seconds" in answer["note"]

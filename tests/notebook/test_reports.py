@@ -37,7 +37,7 @@ async def test_views_under_one_cell(notebook: Notebook) -> None:
         (
             "servces",
             "UsageError",
-            "no view 'servces': .* Did you mean services",
+            "no view 'servces': did you mean 'services'. Choose from services, .* and graph",
         ),
         ("calls number", "UsageError", "number is of type int, which is no view"),
         ("calls number.plot", "BadArgument", "number.plot raised AttributeError"),

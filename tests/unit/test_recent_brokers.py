@@ -105,7 +105,7 @@ def test_hostile_entries_are_not_offered(path: Path, uri: object, domain: object
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    """Where no file can be, nothing is kept and nothing raised."""
+    """A file that cannot be written is no error; no broker is remembered."""
     (tmp_path / "file").touch()
     remember(tmp_path / "file" / "recent-brokers.json", "amqp://ann@host/", "shop")
     remember(tmp_path, "amqp://ann@host/", "shop")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fabric_nb.fabric.logs.feed import LogFeed
-    from fabric_nb.notebook.dashboard import Choice
+    from fabric_nb.notebook.dashboard import ViewChoice
 
 
 @magics_class
@@ -70,7 +70,7 @@ class WatchingMagics(SessionMagics):
 
     def _choices(
         self, parser: MagicArgumentParser, line: str, local_ns: Mapping[str, Any] | None
-    ) -> list[Choice]:
+    ) -> list[ViewChoice]:
         """Return the views that a line chooses."""
         from fabric_nb.notebook.dashboard import choose
 

@@ -11,7 +11,7 @@ import pandas as pd
 from fabric_nb.notebook.plot.decimate import Array
 
 MAX_VALUES = 10_000
-"""Distinct values that are told apart; further ones belong to the other values."""
+"""Maximum number of distinct values; further ones count as the other values."""
 OTHER = "other"
 MISSING = "(missing)"
 

@@ -94,7 +94,7 @@ class Scene:
 
 
 def is_too_wide(extent: Range) -> bool:
-    """Return whether a range is too wide for numbers in it to be told apart."""
+    """Return whether a range is too wide to distinguish the numbers in it."""
     return not math.isfinite(2 * (extent[1] - extent[0]))
 
 
